@@ -197,7 +197,9 @@ def test_masks_are_drawn_by_brush_eraser_and_lasso_and_combined(page: AppPage, f
 
 def test_everything_offers_masks_that_a_click_keeps(page: AppPage, files: Path, project: str) -> None:
     page.press("a")
-    page.wait("masklet.store.busy === 0 && document.querySelector('#everything span').textContent.includes('click those')")
+    page.wait(
+        "masklet.store.busy === 0 && document.querySelector('#everything span').textContent.includes('click those')"
+    )
     offered = page.page.get_by_role("group", name="Everything").inner_text()
     assert int(offered.split()[0]) >= 2
     page.click(*DISC)

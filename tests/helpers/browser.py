@@ -57,13 +57,19 @@ def running_browser() -> Iterator[Any]:
 class AppPage:
     """The page in a tab, with what tests do on it. Points are in pixels of the image."""
 
-    def __init__(self, browser: Any, address: str, project: str, **options: Any) -> None:
+    def __init__(self, browser: Any, address: str, project: str | None = None, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 760}, **options})
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{address}/?project={project}")
+        self.page.on("console", self.take_line)
+        self.page.goto(address if project is None else f"{address}/?project={project}")
         self.wait("window.masklet && masklet.store.isOnline && !masklet.store.busy")
+
+    def take_line(self, line: Any) -> None:
+        """Note what the policy of the page forbade."""
+        if line.type == "error" and "Content Security Policy" in line.text:
+            self.errors.append(line.text)
 
     def close(self) -> None:
         """Close the tab; nothing may have failed in it."""
