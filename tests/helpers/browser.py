@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'test')")
+pytest.importorskip("playwright", reason="playwright is not installed (extra 'test')")
 
 import uvicorn
+from playwright import sync_api
 
 from masklet import SAM
 from masklet.app.run_app import PAGE
@@ -48,7 +49,7 @@ def running_browser() -> Iterator[Any]:
     """Start Chromium."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
+    with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
