@@ -38,7 +38,7 @@ PROTOCOL = (
     "hover: a preview as int8 logits on an image that is encoded, at another point each time. click: a prompt whose "
     "mask is stored and waits for the disk. new frame: JPEG of a frame that was not shown yet; frame step: of one that "
     "was. tracked frame: the time of the run over its frames, through the socket and with the library alone, after a "
-    "short run of each. image: added, shown, clicked and deleted. Memory is that of the server's process. p95: 95 % "
+    "short run of each. prepare: encode an image that is shown, ahead of hovering. image: added, shown, prepared, clicked and deleted. Memory is that of the server's process. p95: 95 % "
     "are faster."
 )
 START_SECONDS = 120.0
@@ -217,17 +217,21 @@ def measure_app(job: AppBenchmarkJob, on_case: Callable[[BenchmarkCase], None] =
             session.close()
 
             session, readings = ServedSession(http, url, "many"), {}
-            setting, samples = f"{job.image_size[1]} x {job.image_size[0]}", []
+            setting, samples, prepared = f"{job.image_size[1]} x {job.image_size[0]}", [], []
             for number, xy in enumerate(points(job.image_size, job.images), start=1):
                 start = time.perf_counter()
                 source, obj = session.add(folder / "images" / f"{number - 1:03d}.jpg")
                 session.frame(source)
+                shown = time.perf_counter()
+                session.send("prepare", source=source)
+                prepared.append(time.perf_counter() - shown)
                 session.send("prompt", object=obj, points=xy)
                 session.request("DELETE", f"{session.base}/sources/{source}")
                 samples.append(time.perf_counter() - start)
                 if number in (max(1, job.images // 10), job.images):
                     readings[number] = resident_mb(pid=process.pid)
             session.close()
+            report("prepare", setting, prepared)
             report("image", setting, samples)
             for number, resident in readings.items():
                 if resident is not None:
