@@ -38,8 +38,8 @@ PROTOCOL = (
     "hover: a preview as int8 logits on an image that is encoded, at another point each time. click: a prompt whose "
     "mask is stored and waits for the disk. new frame: JPEG of a frame that was not shown yet; frame step: of one that "
     "was. tracked frame: the time of the run over its frames, through the socket and with the library alone, after a "
-    "short run of each. prepare: encode an image that is shown, ahead of hovering. image: added, shown, prepared, clicked and deleted. Memory is that of the server's process. p95: 95 % "
-    "are faster."
+    "short run of each. prepare: encode a shown image, ahead of hovering. image: added, shown, prepared, clicked "
+    "and deleted. Memory is that of the server's process. p95: 95 % are faster."
 )
 START_SECONDS = 120.0
 WAIT_SECONDS = 120.0
@@ -228,7 +228,7 @@ def measure_app(job: AppBenchmarkJob, on_case: Callable[[BenchmarkCase], None] =
                 session.send("prompt", object=obj, points=xy)
                 session.request("DELETE", f"{session.base}/sources/{source}")
                 samples.append(time.perf_counter() - start)
-                if number in (max(1, job.images // 10), job.images):
+                if number in (max(1, job.images // 10), job.images // 2, job.images):
                     readings[number] = resident_mb(pid=process.pid)
             session.close()
             report("prepare", setting, prepared)
