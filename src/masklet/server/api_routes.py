@@ -223,12 +223,19 @@ def upload_chunk(call: ApiCall) -> dict[str, Any]:
 
 
 def upload_finish(call: ApiCall) -> dict[str, Any]:
-    """Add an upload as a source; a file that cannot be opened is deleted."""
+    """Add an upload as a source; a file that cannot be opened is deleted.
+
+    `source_name` is by default that of the upload; where it is taken, a number is added.
+    """
     session, name = call.session, call.fields["name"]
     path = session.uploads.finish(name, call.get("sha256"))
     try:
         session.check_path(path)
-        return asdict(session.project.add_source(path, author=session.author))
+        wanted, number = call.get("source_name"), 2
+        chosen, taken = wanted, {one.name for one in session.project.sources}
+        while chosen in taken:
+            chosen, number = f"{wanted}_{number}", number + 1
+        return asdict(session.project.add_source(path, name=chosen, author=session.author))
     except InputError:
         path.unlink(missing_ok=True)
         raise
@@ -677,7 +684,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         SESSION + "/uploads/{name}/finish",
         upload_finish,
         "Add an uploaded file as a source",
-        {"sha256": ApiField("string", "Hash of the entire file, which is checked.")},
+        {"sha256": ApiField("string", "Hash of the entire file, which is checked."), "source_name": NAME},
     ),
     ApiRoute("GET", SESSION + "/sources", list_sources, "The sources"),
     ApiRoute(

@@ -50,6 +50,8 @@ class RequestGuard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if self.is_page(scope):  # its files have an ETag, so a browser asks whether they changed
+                    message["headers"] = [*message["headers"], (b"cache-control", b"no-cache")]
                 names = {name.lower() for name, _ in message["headers"]}
                 extra = [(key.encode(), value.encode()) for key, value in SECURITY_HEADERS.items()]
                 message["headers"] = [*message["headers"], *(one for one in extra if one[0] not in names)]
@@ -109,8 +111,7 @@ class RequestGuard:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ApiError(403, "the request comes from a page of another site: open the page of this server")
         token = self.state.options.token
-        is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/page/"))
-        if token is None or (is_page and self.state.options.page is not None):
+        if token is None or self.is_page(scope):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -119,6 +120,12 @@ class RequestGuard:
             given = found[0].removeprefix(TOKEN_PROTOCOL) if found else ""
         if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode()):
             raise ApiError(401, "the token is missing or wrong: send the header Authorization: Bearer TOKEN")
+
+    def is_page(self, scope: dict[str, Any] | Any) -> bool:
+        """Whether a request is for a file of the page, which is no secret."""
+        if scope["type"] != "http" or self.state.options.page is None:
+            return False
+        return scope["path"] == "/" or bool(scope["path"].startswith("/page/"))
 
     def _is_allowed(self, hostname: str) -> bool:
         """Whether a name is one of this server: localhost, an address of numbers, or one that was allowed."""

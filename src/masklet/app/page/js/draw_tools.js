@@ -35,7 +35,7 @@ export async function storeMask(store, mask) {
   const target = store.objectId === null ? { source: store.source.id, ...(store.classId === null ? {} : { class: store.classId }) } : { object: store.objectId };
   const isEmpty = !mask.data.includes(1);
   if (isEmpty && store.objectId === null) return;
-  await store.run("Saving", async () => {
+  await store.inOrder("Saving", async () => {
     const answer = await store.api.request("PUT", `${store.path}/masks`, { ...target, frame: store.frame, origin: "edit", ...(isEmpty ? {} : { mask: encodeRle(mask) }) });
     store.objectId = answer.object;
     await store.reload();
@@ -214,7 +214,7 @@ export function addMaskCommands(store) {
     enabled: () => store.isVideo && store.objectId !== null && store.masks.has(store.objectId) && store.frame + 1 < store.numFrames,
     run: () => {
       const mask = store.masks.get(/** @type {number} */ (store.objectId));
-      void store.run("Copying", async () => {
+      void store.inOrder("Copying", async () => {
         await store.api.request("PUT", `${store.path}/masks`, { object: store.objectId, frame: store.frame + 1, mask: mask?.rle, origin: "edit" });
         await store.showFrame(store.frame + 1);
         await store.reload();

@@ -78,7 +78,7 @@ export function addEverything(store, viewer) {
   async function accept(tile) {
     tiles = tiles.filter((one) => one !== tile);
     under = null;
-    await store.run("Saving", async () => {
+    await store.inOrder("Saving", async () => {
       await put(tile);
       await store.reload();
     });
@@ -87,7 +87,7 @@ export function addEverything(store, viewer) {
 
   async function acceptAll() {
     const all = chosen();
-    await store.run(`Saving ${all.length} objects`, async () => {
+    await store.inOrder(`Saving ${all.length} objects`, async () => {
       for (const tile of all) await put(tile);
       await store.reload();
     });

@@ -1,5 +1,6 @@
 /** Start of the page: the session, the elements, the commands. */
 
+import { ApiError } from "./api.js";
 import { allCommands, listenToKeys, registerCommand, runCommand } from "./commands.js";
 import { el, find, icon } from "./dom.js";
 import { addDrawTools, addMaskCommands } from "./draw_tools.js";
@@ -38,10 +39,10 @@ function addCommands(store) {
     if (next) void store.run(`Opening ${next.name}`, () => store.openSource(next.id));
   };
   const undo = (/** @type {"undo" | "redo"} */ verb) =>
-    void store.run(verb === "undo" ? "Undoing" : "Redoing", async () => {
+    void store.inOrder(verb === "undo" ? "Undoing" : "Redoing", async () => {
       const { actions } = await store.api.request("POST", `${store.path}/${verb}`, {});
       await store.reload();
-      if (!actions || !actions.length) throw new Error(`There is nothing to ${verb}.`);
+      if (!actions || !actions.length) throw new ApiError(409, `There is nothing to ${verb}.`);
     });
   const viewer = /** @type {Viewer} */ (find("masklet-viewer"));
   registerCommand({ id: "undo", label: "Undo", group: "Project", key: "Ctrl+Z", run: () => undo("undo"), button: true, icon: "M8 5L3 9l5 4M3 9h9a5 5 0 010 10h-3" });

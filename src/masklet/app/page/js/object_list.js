@@ -48,6 +48,9 @@ export function showObjectList(store) {
     list.replaceChildren(...store.objects.map((one) => row(store, one)));
     if (!store.objects.length) list.append(el("li", { class: "empty" }, store.source ? "Click on an object" : "No image is open"));
     if (focused) /** @type {HTMLElement | null} */ (list.querySelector(`[data-object="${focused}"]`))?.focus();
+    showClasses();
+  };
+  const showClasses = () =>
     classes.replaceChildren(
       ...store.classes.map((one, i) =>
         el(
@@ -59,9 +62,13 @@ export function showObjectList(store) {
         ),
       ),
     );
-  };
   store.onChange((keys) => {
-    if (["project", "objects", "object", "masks", "source"].some((key) => keys.has(key))) show();
+    if (["project", "objects", "masks", "source"].some((key) => keys.has(key))) show();
+    else if (keys.has("object")) {
+      // the rows stay: the second click of a double-click must meet the same one
+      for (const one of list.querySelectorAll("[data-object]")) one.setAttribute("aria-selected", String(/** @type {HTMLElement} */ (one).dataset.object === String(store.objectId)));
+      showClasses();
+    }
   });
 
   const has = () => store.object !== null;
@@ -82,7 +89,7 @@ export function showObjectList(store) {
     key: "Backspace",
     enabled: has,
     run: () =>
-      void store.run("Removing", async () => {
+      void store.inOrder("Removing", async () => {
         await store.api.request("POST", `${store.path}/prompts`, { object: store.objectId, frame: store.frame });
         await store.api.request("PUT", `${store.path}/masks`, { object: store.objectId, frame: store.frame });
         await store.reload();

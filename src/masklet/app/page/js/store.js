@@ -52,10 +52,14 @@ export class Store extends EventTarget {
     this.maskInfo = new Map();
     /** @type {number | null} */
     this.objectId = null;
+    /** How often an object was chosen, or none: a click belongs to the choice at its time. */
+    this.choice = 0;
+    /** @type {{choice: number, id: number | null}} the object that clicks of a choice began */
+    this.begun = { choice: -1, id: null };
     /** @type {number | null} class of the next object */
     this.classId = null;
     this.tool = "click";
-    /** @type {Record<string, any>} */
+    /** @type {Record<string, any>} theme, opacity, and what the view panel adds */
     this.settings = { theme: "auto", opacity: 0.45, ...readSettings() };
     this.status = "Starting";
     this.isError = false;
@@ -64,6 +68,12 @@ export class Store extends EventTarget {
     /** @type {Map<string, Promise<ImageBitmap>>} */
     this.frames = new Map();
     this.loading = 0;
+    /** @type {Promise<any>} the last change that was begun: changes come one after the other */
+    this.changing = Promise.resolve();
+    /** @type {Promise<void>} the reading of the project that is under way or was the last */
+    this.reading = Promise.resolve();
+    /** @type {Promise<void> | null} the one that begins after it, for all who wait */
+    this.nextReading = null;
   }
 
   /** @param {...string} keys */
@@ -88,6 +98,7 @@ export class Store extends EventTarget {
     }
     sessionStorage.setItem(SESSION_KEY, this.path);
     await this.reload();
+    this.socket?.close();
     const socket = new SessionSocket(this.api, this.path);
     this.socket = socket;
     socket.known = this.revision;
@@ -99,15 +110,44 @@ export class Store extends EventTarget {
       this.say("Saved");
     });
     socket.addEventListener("offline", () => {
+      if (socket !== this.socket) return;
       this.isOnline = false;
       this.say("Not connected: what you see is saved, and the page connects again by itself", true);
+      void this.reopen(socket);
     });
     socket.connect();
     if (this.source === null && this.sources.length) await this.openSource(this.sources[0].id);
   }
 
-  /** Read the project again: by this page, another one or Python, something has changed. */
-  async reload() {
+  /**
+   * Open another session where the server has closed this one, or was started again.
+   * @param {SessionSocket} socket what went offline
+   */
+  async reopen(socket) {
+    const isGone = await this.api.request("GET", this.path).then(
+      () => false,
+      (error) => error instanceof ApiError && error.status === 404,
+    );
+    if (!isGone || socket !== this.socket) return;
+    socket.close();
+    sessionStorage.removeItem(SESSION_KEY);
+    await this.run("", () => this.open());
+  }
+
+  /** Read the project again: by this page, another one or Python, something has changed. @returns {Promise<void>} */
+  reload() {
+    this.nextReading ??= this.reading
+      .catch(() => {})
+      .then(() => {
+        this.nextReading = null;
+        return this.readProject();
+      });
+    this.reading = this.nextReading;
+    return this.nextReading;
+  }
+
+  /** Read the project: of two answers the older one must not be shown last, so `reload` calls this one at a time. */
+  async readProject() {
     const state = await this.api.request("GET", this.path);
     this.project = state.project;
     this.revision = state.revision;
@@ -190,6 +230,7 @@ export class Store extends EventTarget {
   /** @param {number} id */
   async openSource(id) {
     this.source = this.sources.find((one) => one.id === id) ?? null;
+    this.choice++;
     this.objectId = null;
     this.image = null;
     this.masks = new Map();
@@ -256,6 +297,7 @@ export class Store extends EventTarget {
 
   /** @param {number | null} id */
   selectObject(id) {
+    this.choice++;
     this.objectId = id;
     this.emit("object");
   }
@@ -313,7 +355,7 @@ export class Store extends EventTarget {
    * @returns {Promise<any>}
    */
   change(text, method, path, body) {
-    return this.run(text, async () => {
+    return this.inOrder(text, async () => {
       const answer = await this.api.request(method, this.path + path, body);
       await this.reload();
       return answer;
@@ -321,21 +363,35 @@ export class Store extends EventTarget {
   }
 
   /**
-   * Prompt the current object on this frame, or a new one, and store its mask.
-   * @param {{points?: [number, number][], labels?: number[], box?: [number, number, number, number] | null, mask?: Rle | null}} prompt
+   * Do something that changes the project when the changes before it are done, so that it sees what they made.
+   * @template T
+   * @param {string} text
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T | null>}
    */
-  async prompt(prompt) {
-    const source = this.source;
+  inOrder(text, work) {
+    const result = this.changing.then(() => this.run(text, work));
+    this.changing = result;
+    return result;
+  }
+
+  /**
+   * Prompt the current object on this frame, or a new one, and store its mask.
+   * @param {(known: PromptOf | null) => {points?: [number, number][] | null, labels?: number[] | null, box?: [number, number, number, number] | null, mask?: Rle | null}} promptFrom
+   *   makes the prompt of the one that the object has on the frame when the changes before this one are done; null: it is new
+   */
+  async prompt(promptFrom) {
+    const { source, frame, objectId, choice } = this;
     if (source === null) return;
-    if (this.object?.locked) {
-      this.say(`${this.object.name} is locked: unlock it in the list, or choose another object`, true);
-      return;
-    }
-    const target = this.objectId === null ? { source: source.id, ...(this.classId === null ? {} : { class: this.classId }) } : { object: this.objectId };
-    const given = Object.fromEntries(Object.entries(prompt).filter(([, value]) => value !== null && value !== undefined));
-    await this.run("Segmenting", async () => {
-      const { header, masks } = await /** @type {SessionSocket} */ (this.socket).request("prompt", { ...target, frame: this.frame, ...given });
-      if (header.revision !== undefined && masks.length) this.objectId = masks[0].object;
+    await this.inOrder("Segmenting", async () => {
+      const id = objectId ?? (this.begun.choice === choice ? this.begun.id : null); // a click before began the object
+      const object = this.allObjects.find((one) => one.id === id);
+      if (object?.locked) throw new ApiError(409, `${object.name} is locked: unlock it in the list, or choose another object`);
+      const given = Object.fromEntries(Object.entries(promptFrom(object ? this.promptOf(object.id, frame) : null)).filter(([, value]) => value !== null && value !== undefined));
+      const target = object ? { object: object.id } : { source: source.id, ...(this.classId === null ? {} : { class: this.classId }) };
+      const { masks } = await /** @type {SessionSocket} */ (this.socket).request("prompt", { ...target, frame, ...given });
+      if (masks.length) this.begun = { choice, id: masks[0].object };
+      if (masks.length && choice === this.choice) this.objectId = masks[0].object;
       await this.reload();
     });
   }

@@ -1,5 +1,7 @@
 /** Tools of the viewer, and the first of them: click, box and hover. */
 
+import { ApiError } from "./api.js";
+
 /** @typedef {{x: number, y: number, button: number, alt: boolean, shift: boolean, pressure: number}} Pointer in pixels of the image */
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {import("./viewer.js").Viewer} Viewer */
@@ -87,12 +89,11 @@ export function addClickTool(store, viewer) {
       start = null;
       viewer.setDraft(null);
       if (first === null) return;
-      const known = store.promptOf(store.objectId);
       if (box) {
         const drawn = box;
         box = null;
         if (drawn[2] - drawn[0] < 1 || drawn[3] - drawn[1] < 1) return;
-        void store.prompt({ points: known?.points ?? undefined, labels: known?.labels ?? undefined, box: drawn });
+        void store.prompt((known) => ({ points: known?.points, labels: known?.labels, box: drawn }));
         return;
       }
       void clickAt(store, first.x, first.y, !(at.alt || first.button === 2));
@@ -118,16 +119,14 @@ export function addClickTool(store, viewer) {
  * @param {boolean} isPositive
  */
 export async function clickAt(store, x, y, isPositive) {
-  const known = store.promptOf(store.objectId);
-  if (!isPositive && store.objectId === null) {
-    store.say("A click that removes needs an object: choose one in the list, or click without Alt first", true);
-    return;
-  }
-  const before = known?.points ?? [];
-  await store.prompt({
-    points: [...before, [x, y]],
-    labels: [...(known?.labels ?? before.map(() => 1)), isPositive ? 1 : 0],
-    box: known?.box ?? undefined,
+  await store.prompt((known) => {
+    if (!isPositive && store.object === null) throw new ApiError(400, "A click that removes needs an object: choose one in the list, or click without Alt first");
+    const before = known?.points ?? [];
+    return {
+      points: [...before, [x, y]],
+      labels: [...(known?.labels ?? before.map(() => 1)), isPositive ? 1 : 0],
+      box: known?.box,
+    };
   });
 }
 
@@ -153,7 +152,7 @@ export function candidateCycler(store) {
       ...(prompt.points ? { points: prompt.points, labels: prompt.labels ?? prompt.points.map(() => 1) } : {}),
       ...(prompt.box ? { box: prompt.box } : {}),
     };
-    await store.run("Looking for other masks", async () => {
+    await store.inOrder("Looking for other masks", async () => {
       const current = JSON.stringify([store.objectId, fields]);
       if (current !== key) {
         candidates = (await /** @type {import("./api.js").SessionSocket} */ (store.socket).request("predict", fields)).masks;
