@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from masklet.benchmark.busy_machine import busy_setting, check_busy_options
 from masklet.benchmark.flops import encoding_work, mask_generation_work, prompts_work
 from masklet.benchmark.machine import peak_mb, time_call
 from masklet.benchmark.model_family import SAMPLE_IMAGE_SIZE, sample_image
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.roofline import Work
+from masklet.cpu_threads import fix_threads
 from masklet.image.automatic_mask_generator import generate_masks, preset
 from masklet.image.predictor import PRECISIONS, ImagePredictor
 from masklet.load_model import load
@@ -65,11 +67,19 @@ class ImageBenchmarkJob:
     image_path: str | None = None
     """An image file to use instead."""
     compiled: bool = False
+    beside: int = 0
+    """Other processes that load a core each."""
+    cpu_quota: float | None = None
+    """Cores that the process may use."""
+
+    def __post_init__(self) -> None:
+        check_busy_options(self.beside, self.cpu_quota)
 
     @property
     def setting(self) -> str:
         """The setting in tables."""
-        return f"{self.precision}, compiled" if self.compiled else self.precision
+        setting = f"{self.precision}, compiled" if self.compiled else self.precision
+        return busy_setting(setting, self.beside, self.cpu_quota)
 
 
 def measure_image(job: ImageBenchmarkJob) -> BenchmarkAnswer:
@@ -84,7 +94,7 @@ def measure_image(job: ImageBenchmarkJob) -> BenchmarkAnswer:
         InputError: if the precision is unknown.
     """
     if job.threads:
-        torch.set_num_threads(job.threads)
+        fix_threads(job.threads)
     predictor = load_predictor(job.model, job.image_size, job.device, job.precision)
     rgb = load_image(job.image_path, job.sample_size)
     plain_encoder = EagerEncoder(predictor.model, PRECISIONS[predictor.precision])

@@ -14,6 +14,7 @@ from subprocess import PIPE
 from tempfile import TemporaryFile
 from typing import Any, TypeAlias
 
+from masklet.benchmark.busy_machine import busy_machine
 from masklet.benchmark.image import ImageBenchmarkJob, measure_image
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase, case_from_dict
 from masklet.benchmark.video import VideoBenchmarkJob, measure_video
@@ -77,10 +78,9 @@ def answer_request(request: str, on_case: CaseCallback = lambda _: None) -> str:
     ((kind, job),) = json.loads(request).items()
     options: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
     try:
-        if kind == "image":
-            answer = measure_image(ImageBenchmarkJob(**options))
-        else:
-            answer = measure_video(VideoBenchmarkJob(**options), on_case)
+        made = ImageBenchmarkJob(**options) if kind == "image" else VideoBenchmarkJob(**options)
+        with busy_machine(made.beside, made.cpu_quota):
+            answer = measure_image(made) if isinstance(made, ImageBenchmarkJob) else measure_video(made, on_case)
     except MaskletError as error:
         return json.dumps({"error": str(error)})
     return json.dumps(asdict(answer))

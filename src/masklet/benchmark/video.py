@@ -12,12 +12,12 @@ from functools import partial
 from itertools import islice, repeat
 from typing import NamedTuple
 
-import torch
-
+from masklet.benchmark.busy_machine import busy_setting, check_busy_options
 from masklet.benchmark.flops import frame_work_by_objects
 from masklet.benchmark.machine import peak_mb, resident_mb, synchronize
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.sample_video import SAMPLE_VIDEO_SIZE, object_centers, sample_video
+from masklet.cpu_threads import fix_threads
 from masklet.errors import InputError
 from masklet.models.sam2 import SAM2
 from masklet.results import Results
@@ -74,18 +74,24 @@ class VideoBenchmarkJob:
     memory_tolerance_mb: float = 24.0
     """MB that memory may rise. Over 10,000 frames 24 MB are 2.4 kB per frame: a leak of one object pointer for each of
     five objects would show, and one of a frame's five memories (200 kB) within 120 frames."""
+    beside: int = 0
+    """Other processes that load a core each."""
+    cpu_quota: float | None = None
+    """Cores that the process may use."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.objects <= 64 or self.frames < 1:
             raise InputError(f"objects {self.objects} and frames {self.frames} must be 1 to 64, and 1 or more")
         if self.api not in APIS:
             raise InputError(f"api {self.api!r} is unknown; choose from {', '.join(APIS)}")
+        check_busy_options(self.beside, self.cpu_quota)
 
     @property
     def setting(self) -> str:
         """The setting in tables."""
         setting = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
-        return setting if self.api == "live" else f"{setting}, {self.api}"
+        setting = setting if self.api == "live" else f"{setting}, {self.api}"
+        return busy_setting(setting, self.beside, self.cpu_quota)
 
 
 def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], None] = lambda _: None) -> BenchmarkAnswer:
@@ -99,7 +105,7 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
         UnknownModelError, CheckpointError, ModelError: if the model cannot be loaded, or does not support video.
     """
     if job.threads:
-        torch.set_num_threads(job.threads)
+        fix_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
     job = replace(job, precision=model.video_precision)
     cases: list[BenchmarkCase] = []

@@ -73,8 +73,7 @@ def train(
       masklet train --data photos --model sam2.1_t.pt --out runs/lora --epochs 10 --lora 8
       masklet train --data images --out runs/builtin --recipe builtin
     """
-    import torch
-
+    from masklet.cpu_threads import fix_threads
     from masklet.errors import InputError, StateError
     from masklet.runtime import resolve_device
     from masklet.train.distributed import is_main_process
@@ -84,7 +83,7 @@ def train(
     from masklet.train.loop import train as run
 
     if threads > 0:
-        torch.set_num_threads(threads)
+        fix_threads(threads)
     runtime = RuntimeConfig(resolve_device(device), workers, tensorboard)
     paths = _parse_weighted_data(data)
     options = FinetuneOptions(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from masklet.checkpoints import Progress, check_shapes, read_network
+from masklet.cpu_threads import adaptive_threads
 from masklet.detect.detector import Detections, DetectOptions, Names, Rgb, resolve_class_ids
 from masklet.detect.letterbox import Letterbox
 from masklet.detect.proto_masks import decode_proto_masks, paste_masks
@@ -171,6 +172,7 @@ class YOLODetector:
         return [detections for detections, _ in self.detect_timed(images)]
 
     @standard_torch()
+    @adaptive_threads()
     def detect_timed(
         self, images: Sequence[Rgb], options: DetectOptions | None = None, *, rle_masks: bool | None = None
     ) -> list[tuple[Detections, Speed]]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from masklet.cpu_threads import adaptive_threads
 from masklet.errors import MaskletWarning
 from masklet.image.amg_candidates import (
     Candidates,
@@ -69,6 +70,7 @@ def generate_masks(
 
 
 @standard_torch()
+@adaptive_threads()
 def generate_masks_for_set_image(
     predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], options: MaskGeneratorOptions | None = None
 ) -> GeneratedMasks:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from masklet.cpu_threads import adapt_threads
 from masklet.masks.ops import true_spans
 from masklet.transforms import ImageTransform
 
@@ -55,6 +56,7 @@ class MaskUpsampler:
         """Compute stability and box of every candidate."""
         stability, boxes = [], []
         for logits_hw in logits_NHW.cpu():
+            adapt_threads()
             rows, columns = self._get_axes(logits_hw)
             hit_hw = logits_hw.numpy() > self.threshold - self.offset
             top, bottom = rows.pixel_range(np.asarray(hit_hw.any(axis=1)))

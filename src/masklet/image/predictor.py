@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from masklet.cpu_threads import adaptive_threads
 from masklet.errors import InputError, PromptError, StateError
 from masklet.masks.edge_refinement import GUIDE_SCALE, EdgeGuide, refine_edges
 from masklet.models.fast_cpu.encoder import fast_encoder
@@ -82,6 +83,7 @@ class ImagePredictor:
     """
 
     @standard_torch()
+    @adaptive_threads()
     def __init__(self, model: PromptableModel, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
@@ -167,6 +169,7 @@ class ImagePredictor:
         return self.predict_prompts(prompts, mask_input=mask_input, multimask_output=multimask_output)
 
     @standard_torch()
+    @adaptive_threads()
     def predict_prompts(
         self,
         prompts: Sequence[ObjectPrompt],
@@ -244,6 +247,7 @@ class ImagePredictor:
         """Return how an image of `size` (height, width) is placed in the network's input."""
         return ImageTransform((int(size[0]), int(size[1])), self.model.still_image_size, self.model.keeps_aspect_ratio)
 
+    @adaptive_threads()
     def _set_preprocessed(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
         """Encode the input that `ImageTransform.preprocess` made of an image of `size` (height, width)."""
         with torch.inference_mode():

@@ -13,6 +13,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from masklet.cpu_threads import adapt_threads
+
 __all__ = [
     "FusedConvolution",
     "FusedLinear",
@@ -68,6 +70,7 @@ def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slic
 
 def fused_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None, activation: str = "none") -> Tensor:
     """Compute activation(x @ weight.T + bias); `activation` is none, relu or gelu."""
+    adapt_threads()
     algorithm = "none" if activation == "gelu" else ""
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x_NI, weight_OI, bias_O, activation, [], algorithm)
     return out
@@ -101,6 +104,7 @@ class FusedLinear:
 
     def add_to(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
         """Compute x @ weight.T + bias + residual."""
+        adapt_threads()
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, residual_NO, self.weight, self.bias, "add")
         return out
 
@@ -121,6 +125,7 @@ class FusedConvolution:
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
         """Compute activation(convolution); `activation` is none or relu."""
+        adapt_threads()
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x_BCHW, self.weight, self.bias, *self.conv_args, activation, [], ""
         )
@@ -128,6 +133,7 @@ class FusedConvolution:
 
     def add_to(self, x_BCHW: Tensor, residual_BCHW: Tensor) -> Tensor:
         """Compute relu(convolution + residual)."""
+        adapt_threads()
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
             x_BCHW, residual_BCHW, self.weight, self.bias, *self.conv_args, "add", 1.0, "relu", [], ""
         )

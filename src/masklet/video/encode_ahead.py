@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
+from masklet.cpu_threads import take_share, thread_limit
 from masklet.media import Frame
 from masklet.media.prefetch import Prefetcher
 from masklet.video.tracker import EncodedFrame, Tracker
@@ -38,7 +37,7 @@ class EncodeAhead(Iterator[Frame]):
     """
 
     def __init__(self, tracker: Tracker, frames: Iterator[Frame], *, wanted: bool = True) -> None:
-        self.tracker, self.frames, threads = tracker, frames, torch.get_num_threads()
+        self.tracker, self.frames, threads = tracker, frames, thread_limit()
         self.encoded: Prefetcher[EncodedFrame] | None = None
         self.waited_ms = 0.0
         """How long the last frame was waited for; reading it is counted only if it was read ahead."""
@@ -46,15 +45,14 @@ class EncodeAhead(Iterator[Frame]):
             started = threading.Event()
 
             def encode_each() -> Iterator[EncodedFrame]:  # it knows no `self`: a pass that nobody holds must end
-                torch.get_num_threads()  # the first use in a thread takes the number that any thread set last
-                torch.set_num_threads(threads // 2)  # those of this thread
+                take_share(threads // 2, threads)
                 started.set()
                 for frame in frames:
                     yield tracker.encode_unless_cached(frame)
 
             self.encoded = Prefetcher(encode_each(), capacity=1)
             started.wait(START_TIMEOUT_S)
-            torch.set_num_threads(threads)  # a new thread begins with the number that any thread set last
+            take_share(threads, threads)  # a new thread begins with the number that any thread set last
 
     def __enter__(self) -> Self:
         return self
@@ -75,12 +73,12 @@ class EncodeAhead(Iterator[Frame]):
     @contextmanager
     def share_threads(self) -> Iterator[None]:
         """Run a block with the threads of PyTorch that encoding does not have."""
-        threads = torch.get_num_threads()
+        threads = thread_limit()
         if self.encoded is None or threads < 2:
             yield
             return
-        torch.set_num_threads(threads - threads // 2)
+        take_share(threads - threads // 2, threads)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
+            take_share(threads, threads)

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from masklet.cpu_threads import adaptive_threads
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
 from masklet.models.sam2 import MatchingConfig
@@ -146,6 +147,7 @@ class Tracker:
         return self.objects[number]
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def encode_frame(self, frame: Frame) -> ImageFeatures:
         """Encode a frame, (1, C, H, W), without any memory."""
@@ -154,6 +156,7 @@ class Tracker:
         return self.network.encode_image(pixels_13HW.to(self.network.device))
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def frame_features(self, frame: Frame) -> ImageFeatures:
         """Return the features of a frame, (1, C, H, W) without any memory, encoded unless they are cached."""
@@ -161,6 +164,7 @@ class Tracker:
         return self.store_features(self.encode_unless_cached(frame)) if features is None else features
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def encode_unless_cached(self, frame: Frame) -> EncodedFrame:
         """Encode a frame, unless its features are cached, without storing anything; any thread may call this."""
@@ -183,6 +187,7 @@ class Tracker:
         return features
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def add_prompt(self, obj: TrackedObject, frame: Frame, prompt: ObjectPrompt) -> FrameState:
         """Add a prompt to an object on a frame and return its mask there.
@@ -236,6 +241,7 @@ class Tracker:
         return self.network.add_no_memory_embedding(features)
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def encode_prompted_frames(self, objects: Sequence[TrackedObject]) -> None:
         """Encode the memory of frames prompted since the last step."""
@@ -251,6 +257,7 @@ class Tracker:
                 one.bank.prompted[index] = one.bank.prompted[index].with_memory(memory)
 
     @standard_torch()
+    @adaptive_threads()
     @torch.inference_mode()
     def track_frame(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[ObjectState]:
         """Track objects into a frame from memory; those prompted on it keep their prompted mask."""
@@ -411,6 +418,7 @@ class Tracker:
         return memories
 
     @standard_torch()
+    @adaptive_threads()
     def build_results(
         self, frame: Frame, rows: Sequence[ObjectState], speed: dict[str, float] | None = None
     ) -> Results:

@@ -46,8 +46,6 @@ def models(
       masklet bench models --report family.json
       masklet bench models --models builtin,sam2.1_t.pt,mobile_sam.pt --points 16 --repeats 1
     """
-    import torch
-
     from masklet.atomic_files import write_text
     from masklet.benchmark.image import load_image
     from masklet.benchmark.model_family import (
@@ -58,11 +56,12 @@ def models(
         FamilyOptions,
         benchmark_model,
     )
+    from masklet.cpu_threads import fix_threads
     from masklet.registry import get_card
 
     canonical = [get_card(name).name for name in split_commas(names)] if names else list(MODEL_FAMILY)
     if threads:
-        torch.set_num_threads(threads)
+        fix_threads(threads)
     image = load_image(image_path, SAMPLE_IMAGE_SIZE)
     clock = time.process_time if cpu_time else time.perf_counter
     settings = FamilyOptions(image, repeats, points, max_seconds, clock=clock)

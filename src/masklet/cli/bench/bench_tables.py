@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from masklet.benchmark.roofline import HardwareLimits
 
 __all__ = [
+    "Beside",
+    "CpuQuota",
     "ImageFile",
     "Threads",
     "make_record",
@@ -26,7 +28,16 @@ __all__ = [
 ]
 
 ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="An image; default: a synthetic one.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Threads of PyTorch; default: its own choice.", min=1)]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads of PyTorch; default: chosen by quota and load.", min=1)
+]
+Beside = Annotated[
+    int, typer.Option("--beside", metavar="N", help="Measure beside N processes that load a core each, too.", min=0)
+]
+CpuQuota = Annotated[
+    float | None,
+    typer.Option("--cpu-quota", metavar="CORES", help="Measure with a quota of so many cores, too; root only."),
+]
 
 
 def make_record(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.bench.bench_tables import (
+    Beside,
+    CpuQuota,
     ImageFile,
     Threads,
     make_record,
@@ -52,6 +54,8 @@ def image(
     points: Annotated[int, typer.Option(help="Points per side of the grid of mask generation.", min=1)] = 32,
     device: Device = None,
     threads: Threads = None,
+    beside: Beside = 0,
+    cpu_quota: CpuQuota = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="Also the encoder by torch.compile.")] = False,
     image_size: ImageSize = None,
     image_path: ImageFile = None,
@@ -61,22 +65,22 @@ def image(
 
     Each precision runs in a separate process. The limits of the machine are measured before and after; lower bound is
     the time for the operations or bytes at that rate (limited by says which), and of limit the fraction that is
-    reached.
+    reached. With --beside and --cpu-quota each precision is measured on a busy machine and with a quota, too.
 
     \b
     Examples:
       masklet bench image --precisions fp32,bf16 --report before.json
       masklet bench image --model sam2.1_t.pt --points 16 --repeats 3 --compiled
+      masklet bench image --beside 1
     """
-    import torch
-
     from masklet.benchmark import roofline, subprocess_runner
     from masklet.benchmark.image import PROTOCOL, ImageBenchmarkJob
+    from masklet.cpu_threads import fix_threads
     from masklet.image.predictor import PRECISIONS
     from masklet.runtime import resolve_device
 
     if threads:
-        torch.set_num_threads(threads)
+        fix_threads(threads)
     names = validate_choices(split_commas(precisions), PRECISIONS, "precisions")
     jobs = [
         ImageBenchmarkJob(
@@ -89,7 +93,10 @@ def image(
             image_size,
             image_path=str(image_path) if image_path else None,
             compiled=with_compile,
+            beside=processes,
+            cpu_quota=quota,
         )
+        for processes, quota in dict.fromkeys([(0, None), (beside, None), (0, cpu_quota)])
         for precision in names
         for with_compile in ((False, True) if compiled else (False,))
     ]
@@ -100,6 +107,8 @@ def image(
         "points_per_side": points,
         "compiled": compiled,
         "image_size": image_size,
+        "beside": beside,
+        "cpu_quota": cpu_quota,
         "image": Path(image_path).name if image_path else list(first.sample_size),
     }
     cases: list[BenchmarkCase] = []

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.bench.bench_tables import (
+    Beside,
+    CpuQuota,
     Threads,
     make_record,
     parse_positive_ints,
@@ -45,6 +47,8 @@ def video(
     device: Device = None,
     precision: TrackPrecision = "auto",
     threads: Threads = None,
+    beside: Beside = 0,
+    cpu_quota: CpuQuota = None,
     image_size: ImageSize = None,
     report_file: ReportFile = None,
 ) -> None:
@@ -52,21 +56,22 @@ def video(
 
     Each number of objects runs in a separate process. Memory over time is read with the largest number; if it is not
     flat, the exit code is 1. The parts of a frame are encode, track, remember, masks at full size and the rest.
+    With --beside and --cpu-quota frames are timed on a busy machine and with a quota, too.
 
     \b
     Examples:
       masklet bench video --objects 1,2,4,8 --report video.json
       masklet bench video --objects 1 --breakdown
+      masklet bench video --objects 1 --beside 1
       masklet bench video --objects 5 --memory-at 100,1000,5000,10000 --api session
     """
-    import torch
-
     from masklet.benchmark import roofline, subprocess_runner
     from masklet.benchmark.video import MEMORY_RISE_CASE, PROTOCOL, VideoBenchmarkJob
+    from masklet.cpu_threads import fix_threads
     from masklet.runtime import resolve_device
 
     if threads:
-        torch.set_num_threads(threads)
+        fix_threads(threads)
     counts = list(dict.fromkeys(parse_positive_ints(objects, "--objects")))
     memory_frames = sorted(set(parse_positive_ints(memory_at, "--memory-at"))) if memory_at else []
     base = VideoBenchmarkJob(
@@ -81,7 +86,8 @@ def video(
         memory_from_frame=memory_from_frame,
         memory_tolerance_mb=memory_tolerance_mb,
     )
-    jobs = [replace(base, objects=count) for count in counts]
+    busy = dict.fromkeys([(0, None), (beside, None), (0, cpu_quota)])
+    jobs = [replace(base, objects=count, beside=other, cpu_quota=quota) for count in counts for other, quota in busy]
     if memory_frames:
         jobs.append(replace(base, objects=max(counts), memory_at=tuple(memory_frames)))
     options: dict[str, OptionValue] = {
@@ -93,6 +99,8 @@ def video(
         "memory_at": memory_frames,
         "breakdown": breakdown,
         "api": api,
+        "beside": beside,
+        "cpu_quota": cpu_quota,
         "memory_from_frame": memory_from_frame,
         "memory_tolerance_mb": memory_tolerance_mb,
     }

@@ -23,6 +23,8 @@ TABLE_ROWS = (
     *("square2", "cross2_first", "cross2_second", "cross2_bias", "key2", "value2", "up2"),
 )
 """Row groups of a `ProjectionTable`, in order."""
+STAGE_STARTS = ("key0", "query0", "query1", "up2")
+"""The first row group of each stage of decoding, which reads the rows from there to the next stage."""
 
 
 def matmul(left_NK: Tensor, right_KS: Tensor) -> Tensor:
@@ -135,6 +137,9 @@ class ProjectionTable:
         parts = dict(zip(TABLE_ROWS, torch.split(rows_NS, sizes), strict=True))
         self.square1, self.square2, self.cross2_bias = (parts[n] for n in ("square1", "square2", "cross2_bias"))
         self.up_NS = parts["up2"]
+        starts = [sum(sizes[: TABLE_ROWS.index(name)]) for name in STAGE_STARTS]
+        ends = [*starts[1:], len(rows_NS)]
+        self.stages = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
         heads = {name: torch.unflatten(part, 0, (weights.heads, -1)) for name, part in parts.items() if len(part) > 1}
         self.key0, self.value0, self.query0 = (heads[name] for name in ("key0", "value0", "query0"))
         self.cross1, self.key1, self.value1, self.query1 = (heads[n] for n in ("cross1", "key1", "value1", "query1"))

@@ -30,6 +30,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from masklet.cpu_threads import adapt_threads
 from masklet.models.fast_cpu.shared_prompt_upscaling import SharedPromptUpscaling
 from masklet.models.fast_cpu.shared_prompt_weights import ProjectionTable, SharedPromptWeights, matmul
 from masklet.models.heads.mask_decoder import NUM_MASK_TOKENS, MaskDecoder, MaskDecoderBase
@@ -135,8 +136,9 @@ class SharedPrediction:
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
         """Compute some candidates (len(candidates), 4 H, 4 W) of one prompt."""
+        adapt_threads()
         context, update = self.context, self.updates[prompt]
-        with context.with_prompt_map_columns(self.prompt_map_columns[prompt]):
+        with context.with_prompt_map_columns(self.prompt_map_columns[prompt], stage=3):
             half_NS = matmul(update.up_ZN.t(), update.z_ZS)
             half_NS.addcmul_(context.table.up_NS, update.scale1_1S).add_(context.weights.bias2_up_N1)
             half_NS.mul_(update.scale2_1S).add_(context.half_NS)
@@ -209,7 +211,7 @@ class SharedPromptContext:
         query = self._scaled_query(first.cross_attn_token_to_image, tokens + token_pos_BTC)
         key0, value0 = self.table.key0, self.table.value0.transpose(1, 2)  # of the image as it is
         attended = self._for_each_prompt(
-            columns, lambda b: merge_heads(((query[b] @ key0).softmax(-1) @ value0)[None])[0]
+            columns, 0, lambda b: merge_heads(((query[b] @ key0).softmax(-1) @ value0)[None])[0]
         )
         tokens = self._update_tokens(first, tokens, torch.stack(attended))
         keys1, layer1 = self._image_update(first, tokens, token_pos_BTC, 0)
@@ -217,14 +219,14 @@ class SharedPromptContext:
         q = tokens + token_pos_BTC
         tokens = second.norm1(tokens + second.self_attn(q, q, tokens))
         query1 = self._scaled_query(second.cross_attn_token_to_image, tokens + token_pos_BTC)
-        states = self._for_each_prompt(columns, lambda b: self._attend_after_first(b, keys1[b], layer1, query1[b]))
+        states = self._for_each_prompt(columns, 1, lambda b: self._attend_after_first(b, keys1[b], layer1, query1[b]))
         tokens = self._update_tokens(second, tokens, torch.stack([attended for _, _, attended in states]))
         keys2, layer2 = self._image_update(second, tokens, token_pos_BTC, 1)
 
         last = transformer.final_attn_token_to_image
         query2 = self._scaled_query(last, tokens + token_pos_BTC)
         ends = self._for_each_prompt(
-            columns, lambda b: self._attend_after_second(b, states[b][:2], keys2[b], (layer1, layer2), query2[b])
+            columns, 2, lambda b: self._attend_after_second(b, states[b][:2], keys2[b], (layer1, layer2), query2[b])
         )
         tokens = transformer.norm_final_attn(tokens + last.out_proj(torch.stack([attended for _, attended in ends])))
 
@@ -250,31 +252,33 @@ class SharedPromptContext:
         for points_N2, dense_CHW in zip(prompts.points_BN2, dense_BCHW, strict=True):
             near_x_NW, near_y_NH = (x - points_N2[:, :1]).abs() < reach, (y - points_N2[:, 1:]).abs() < reach
             index_n = (near_x_NW[:, None] & near_y_NH[..., None]).any(0).flatten().nonzero()[:, 0]
-            image_Cn = (self.embed_CS[:, index_n] + dense_CHW.flatten(1)[:, index_n]).contiguous()
-            rows_Nn = self.weights.table_columns(image_Cn, self.read0_by_position_NS[:, index_n])
+            image_Cn = self.embed_CS.index_select(1, index_n) + dense_CHW.flatten(1).index_select(1, index_n)
+            rows_Nn = self.weights.table_columns(image_Cn, self.read0_by_position_NS.index_select(1, index_n))
             columns.append(PromptMapColumns(index_n, rows_Nn))
         return tokens_BTC, [*columns]
 
     @contextmanager
-    def with_prompt_map_columns(self, columns: PromptMapColumns | None) -> Iterator[None]:
-        """Replace columns of the table by those of one prompt during a block."""
+    def with_prompt_map_columns(self, columns: PromptMapColumns | None, stage: int) -> Iterator[None]:
+        """Replace columns of the table by those of one prompt during a block, in the rows that a stage reads."""
         if columns is None:
             yield
             return
-        rows_NS = self.table.rows_NS
+        rows = self.table.stages[stage]
+        rows_NS = self.table.rows_NS[rows]
         with self._table_lock:
-            shared_Nn = rows_NS[:, columns.index_n]
-            rows_NS[:, columns.index_n] = columns.rows_Nn
+            shared_Nn = rows_NS.index_select(1, columns.index_n)  # by methods: brackets take three times as long
+            rows_NS.index_copy_(1, columns.index_n, columns.rows_Nn[rows])
             try:
                 yield
             finally:
-                rows_NS[:, columns.index_n] = shared_Nn
+                rows_NS.index_copy_(1, columns.index_n, shared_Nn)
 
-    def _for_each_prompt(self, columns: list[PromptMapColumns | None], step: Callable[[int], T]) -> list[T]:
-        """Run `step` for one prompt after the other, so that its maps stay in the processor's cache."""
+    def _for_each_prompt(self, columns: list[PromptMapColumns | None], stage: int, step: Callable[[int], T]) -> list[T]:
+        """Run `step` of a stage for one prompt after the other, so that its maps stay in the processor's cache."""
         results = []
         for b, of_prompt in enumerate(columns):
-            with self.with_prompt_map_columns(of_prompt):
+            adapt_threads()
+            with self.with_prompt_map_columns(of_prompt, stage):
                 results.append(step(b))
         return results
 
