@@ -48,7 +48,7 @@ def busy_setting(setting: str, beside: int, cpu_quota: float | None) -> str:
     if beside:
         parts.append(f"beside {beside} busy process{'es' if beside > 1 else ''}")
     if cpu_quota is not None:
-        parts.append(f"quota of {cpu_quota:g} cores")
+        parts.append(f"quota of {cpu_quota:g} core{'' if cpu_quota == 1 else 's'}")
     return ", ".join(parts)
 
 
