@@ -21,7 +21,7 @@ from benchmarks.process import Timing
 from helpers.networks import small_network
 from helpers.yolo_files import TINY_SEG
 from masklet import SAM
-from masklet.benchmark import image, model_family, roofline, startup, subprocess_runner, video
+from masklet.benchmark import app_latency, image, model_family, roofline, startup, subprocess_runner, video
 from masklet.benchmark.image import ImageBenchmarkJob
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase, read_record
 from masklet.benchmark.video import VideoBenchmarkJob
@@ -83,6 +83,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
     monkeypatch.setattr(startup, "_time_process", lambda words: 0.5)
     monkeypatch.setattr(subprocess_runner, "run_in_subprocess", in_this_process)
+    monkeypatch.setattr(  # tests/benchmark/test_app_latency.py starts a server
+        app_latency, "measure_app", lambda job, on_case: on_case(BenchmarkCase("hover", "60 x 90", "s", (0.01,)))
+    )
     monkeypatch.setattr(model_family, "SAMPLE_IMAGE_SIZE", (60, 90))
     monkeypatch.setattr(model_family, "_build_network", lambda card: small_family(card.family))
     monkeypatch.setattr(model_family, "is_downloaded", lambda card: False)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'test')")
+pytest.importorskip("playwright", reason="playwright is not installed (extra 'test')")
 
 import uvicorn
+from playwright import sync_api
 
 from masklet import SAM
 from masklet.app.run_app import PAGE
@@ -48,7 +49,7 @@ def running_browser() -> Iterator[Any]:
     """Start Chromium."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
+    with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -57,13 +58,19 @@ def running_browser() -> Iterator[Any]:
 class AppPage:
     """The page in a tab, with what tests do on it. Points are in pixels of the image."""
 
-    def __init__(self, browser: Any, address: str, project: str, **options: Any) -> None:
+    def __init__(self, browser: Any, address: str, project: str | None = None, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1200, "height": 760}, **options})
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{address}/?project={project}")
+        self.page.on("console", self.take_line)
+        self.page.goto(address if project is None else f"{address}/?project={project}")
         self.wait("window.masklet && masklet.store.isOnline && !masklet.store.busy")
+
+    def take_line(self, line: Any) -> None:
+        """Note what the policy of the page forbade."""
+        if line.type == "error" and "Content Security Policy" in line.text:
+            self.errors.append(line.text)
 
     def close(self) -> None:
         """Close the tab; nothing may have failed in it."""

@@ -70,6 +70,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_refuses_what_does_not_fit_and_keeps_the_rest(folder: Path, small_disk: Path, tracker: SAM) -> None:
     with running_server(folder, tracker) as client:
         session = open_api_session(client)
@@ -177,6 +178,7 @@ def masks(client: TestClient, session: str, source: int) -> list[dict[str, Any]]
     return list(client.get(f"{session}/masks", params={"source": source}).json()["objects"])
 
 
+@pytest.mark.slow
 def test_eight_clients_at_once_get_the_masks_of_the_library(
     folder: Path, tracker: SAM, small_video: np.ndarray
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
 
 from helpers.server_files import open_api_session, open_socket, receive, running_server, write_clip
+from masklet.image import ImagePredictor
 from masklet.masks import rle
 from masklet.server.wire_format import unpack_masks
 
@@ -155,6 +158,31 @@ def test_a_newer_hover_overtakes_those_that_wait(folder: Path, tracker: SAM) -> 
     logits = np.frombuffer(payload, np.int8).reshape(header["shape"])
     expected_int8 = np.clip(np.rint(expected.logits * header["scale"]), -127, 127)
     assert np.array_equal(logits, expected_int8)
+
+
+def test_a_shown_frame_is_encoded_before_it_is_hovered_over(
+    folder: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[tuple[int, ...]] = []
+    usual = ImagePredictor._set_preprocessed
+
+    def count(self: ImagePredictor, pixels: torch.Tensor, size: tuple[int, int]) -> None:
+        encoded.append(size)
+        usual(self, pixels, size)
+
+    monkeypatch.setattr(ImagePredictor, "_set_preprocessed", count)
+    with running_server(folder, copy.copy(tracker)) as client:
+        session = open_api_session(client)
+        source = client.post(f"{session}/sources", json={"path": str(folder / "files" / "clip")}).json()["id"]
+        with open_socket(client, session) as socket:
+            socket.send_json({"type": "prepare", "id": 1, "source": source, "frame": 3})
+            assert receive(socket)[0]["type"] == "prepared"
+            assert encoded == [(64, 96)]
+            socket.send_json({"type": "hover", "id": 2, "source": source, "frame": 3, "points": [[20, 25]]})
+            assert receive(socket)[0]["type"] == "masks"
+            assert len(encoded) == 1
+            socket.send_json({"type": "prepare", "id": 3, "source": source, "frame": 99})
+            assert receive(socket)[0]["error"]["status"] == 404
 
 
 def test_a_full_queue_and_a_long_wait_are_429(folder: Path, tracker: SAM) -> None:

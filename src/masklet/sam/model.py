@@ -33,7 +33,7 @@ from masklet.sam.arguments import (
     validate_image_size,
 )
 from masklet.sam.model_info import ModelInfo
-from masklet.sam.prediction import CachedEncoder, segment_everything, segment_prompts
+from masklet.sam.prediction import CachedEncoder, SpeedTimer, segment_everything, segment_prompts
 from masklet.sam.video import (
     MaskGeneratorDetector,
     choose_video_precision,
@@ -121,6 +121,15 @@ class SAM:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"keep_images({count!r:.40}) must be a whole number, 1 or more: the last image is kept")
         self._encoder = CachedEncoder(self.predictor, count)
+
+    def prepare(self, source: SourceLike, *, channels: Channels = "rgb") -> None:
+        """Encode images ahead of the first prompts on them; as many as are kept (`keep_images`) wait for theirs.
+
+        Raises:
+            SourceError: if an image cannot be read.
+        """
+        for image in open_images(source, channels=channels):
+            self._encoder.encode(image, SpeedTimer())
 
     def info(self) -> ModelInfo:
         """Return name, size, file and licenses."""

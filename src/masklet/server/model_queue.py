@@ -18,11 +18,11 @@ from masklet.server.server_options import ServerLimits
 if TYPE_CHECKING:
     from masklet.sam import SAM
 
-__all__ = ["CLICK", "TRACK", "ModelQueue"]
+__all__ = ["CLICK", "IDLE", "TRACK", "ModelQueue"]
 
 T = TypeVar("T")
-CLICK, TRACK = 0, 1
-"""How urgent work is: somebody waits for a click; tracking goes one frame at a time between clicks."""
+CLICK, TRACK, IDLE = 0, 1, 2
+"""How urgent work is: somebody waits for a click; tracking goes one frame at a time between clicks; the rest waits."""
 
 
 class ModelQueue:

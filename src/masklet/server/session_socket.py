@@ -17,10 +17,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from masklet.errors import InputError, MaskletError
 from masklet.masks.rle import Rle
+from masklet.media import SourceImage
 from masklet.results import Results
 from masklet.server.api_errors import ApiError, error_body, status_of
 from masklet.server.api_fields import ApiField, check_fields
 from masklet.server.api_routes import ROUTES, ApiCall, MaskAnswer, candidate_work, result_masks, scaled_logits
+from masklet.server.model_queue import IDLE
 from masklet.server.track_jobs import JobStoppedError, TrackJob
 from masklet.server.wire_format import pack_masks, pack_message, unpack_message
 from masklet.server.work_sessions import ServerState, WorkSession
@@ -39,6 +41,7 @@ _BY_NAME = {route.path.rpartition("/")[2]: route for route in ROUTES if route.me
 _VERBS = {"predict": _BY_NAME["predict"], "prompt": _BY_NAME["prompts"], "everything": _BY_NAME["everything"]}
 _HOVER = {**_VERBS["predict"].body, "logits": ApiField("boolean", "Low-resolution logits as int8 instead of masks.")}
 _FOLLOW = {"since": ApiField("integer", "The last revision that the client knows.")}
+_PREPARE = {name: _HOVER[name] for name in ("source", "frame")}
 _TRACK = {
     "source": ApiField("integer", "Id of a source.", True),
     "objects": ApiField("integers", "Ids of objects; without, all that have prompts."),
@@ -62,6 +65,7 @@ class SessionSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: dict[int, TrackJob] = {}
         self._hover: tuple[int, Future[Results]] | None = None
+        self._prepared: Future[None] = Future()
         self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -84,6 +88,7 @@ class SessionSocket:
                 await asyncio.wait([self._following])
             if self._hover is not None:
                 self._hover[1].cancel()
+            self._prepared.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
@@ -112,8 +117,8 @@ class SessionSocket:
                     self._jobs[one["request"]].stop()
                 self._moved.set()
                 return
-            if given_kind not in (*_VERBS, "hover", "track", "follow"):
-                known = ", ".join((*_VERBS, "hover", "track", "follow", "cancel", "ack"))
+            if given_kind not in (*_VERBS, "hover", "prepare", "track", "follow"):
+                known = ", ".join((*_VERBS, "hover", "prepare", "track", "follow", "cancel", "ack"))
                 raise ApiError(400, f"type={given_kind!r:.40} is unknown; choose {known}")
             kind = given_kind
             if len(self._tasks) >= MAX_PENDING:
@@ -132,6 +137,8 @@ class SessionSocket:
                 work = self._track(number, self._jobs[number])
             elif kind == "hover":
                 work = self._answer_hover(number, check_fields(request, _HOVER))
+            elif kind == "prepare":
+                work = self._prepare(number, check_fields(request, _PREPARE))
             else:
                 work = self._answer(number, kind, check_fields(request, _VERBS[kind].body))
         except (InputError, ApiError) as error:
@@ -175,6 +182,23 @@ class SessionSocket:
                 await self._send(header, result_masks(results))
         except (CancelledError, asyncio.CancelledError):
             self.state.metrics.add("masklet_hover_overtaken_total")
+            await self._send({"type": "overtaken", "request": number})
+        except Exception as error:
+            await self._send_error(number, error)
+
+    async def _prepare(self, number: int, fields: dict[str, Any]) -> None:
+        """Encode a frame while nothing else waits, so that hovering begins at once; a newer request takes its place."""
+        self._prepared.cancel()
+        mine = self._prepared = Future()  # holds the place until the frame is read
+        try:
+            frame = await run_in_threadpool(self.session.frame, fields["source"], fields.get("frame", 0))
+            if mine.cancelled():
+                raise CancelledError
+            image = SourceImage(frame.rgb, frame.path)
+            future = self._prepared = self.state.queue.submit(lambda model: model.prepare(image), IDLE)
+            await asyncio.wrap_future(future)
+            await self._send({"type": "prepared", "request": number})
+        except (CancelledError, asyncio.CancelledError):
             await self._send({"type": "overtaken", "request": number})
         except Exception as error:
             await self._send_error(number, error)

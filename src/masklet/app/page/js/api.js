@@ -81,7 +81,7 @@ export class Api {
       offset = answer.offset;
       onProgress(offset / file.size);
     }
-    return this.request("POST", `${path}/finish`, { source_name: file.name.replace(/\.[^.]*$/, "").slice(0, 100) });
+    return this.request("POST", `${path}/finish`, { source_name: file.name.replace(/\.[^.]*$/, "").slice(0, 100) || "image" });
   }
 }
 

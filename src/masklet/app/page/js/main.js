@@ -16,6 +16,8 @@ import { addViewPanel } from "./view_panel.js";
 import { Viewer } from "./viewer.js";
 
 const TOKEN_KEY = "masklet.token";
+/** How long a frame stays before the server encodes it for hovering; frames that play or are scrubbed over do not. */
+const PREPARE_MS = 150;
 
 /** Take the token out of the address, so that it is neither seen nor kept in the history. @returns {string} */
 function takeToken() {
@@ -168,6 +170,13 @@ async function start() {
   addReview(store);
   for (const tool of allTools()) registerCommand({ id: `tool-${tool.id}`, label: tool.label, group: "", key: tool.key, run: () => store.selectTool(tool.id) });
   addBars(store);
+  let preparing = 0;
+  store.onChange((keys) => {
+    if (!keys.has("image") || store.source === null) return;
+    const { source, frame } = store;
+    clearTimeout(preparing);
+    preparing = setTimeout(() => void store.socket?.request("prepare", { source: source.id, frame }).catch(() => {}), PREPARE_MS);
+  });
   listenToKeys();
   window.addEventListener("keydown", (event) => {
     if (event.key === "Escape") toolById(store.tool)?.cancel?.();
