@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.app_process import ON_DISC, ON_SQUARE, disc_mask, iou, running_app, write_shapes
+from helpers.app_process import ON_DISC, ON_SQUARE, disc_mask, running_app, write_shapes
 from helpers.browser import AppPage, running_browser
 from masklet import open_project
 from masklet.masks import rle
+from masklet.masks.ops import iou
 
 pytestmark = pytest.mark.slow
 MARKUP = "<img src=x onerror=window.hacked=1>"

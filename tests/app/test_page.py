@@ -164,7 +164,7 @@ def test_tab_shows_other_masks_and_low_scores_are_marked(page: AppPage) -> None:
     page.page.evaluate(
         "(body) => masklet.store.api.request('PUT', masklet.store.path + '/masks', {...body, origin: 'click'})", body
     )
-    row = page.page.get_by_role("option", name="object 1")
+    row = page.page.get_by_role("listitem", name="object 1")
     page.wait("masklet.store.masks.values().next().value.score === 0.2")
     assert "unsure" in row.inner_text()
     page.press("c")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from helpers.cli_videos import write_video
 from helpers.dataset_files import native
+from helpers.small_disk import mounted_disk
 from masklet.errors import OutputError
 from masklet.evaluate.results_file import ResultsFile, RunManifest
 from masklet.resume_store import ResumeStore, StoredItem
@@ -28,13 +29,8 @@ FULL = "No space left on device"
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB, which only root can make."""
-    path = tmp_path / "small"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk needs Linux and root")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    with mounted_disk(tmp_path / "small", "1m") as path:
+        yield path
 
 
 def fill(disk: Path, room: int = 0) -> Path:

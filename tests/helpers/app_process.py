@@ -40,11 +40,6 @@ def disc_mask() -> np.ndarray:
     )
 
 
-def iou(one: np.ndarray, other: np.ndarray) -> float:
-    """Return intersection over union of two masks."""
-    return float(np.logical_and(one, other).sum() / max(1, np.logical_or(one, other).sum()))
-
-
 @contextmanager
 def running_app(*words: object) -> Iterator[str]:
     """Run `masklet app`, on a free port unless one is named; yields the printed address, and ends as by Ctrl-C."""

@@ -34,6 +34,13 @@ def write_clip(folder: Path, frames: np.ndarray) -> Path:
     return folder
 
 
+def write_sources(folder: Path, video: np.ndarray) -> Path:
+    """Write a clip and a photograph where the server may open them, and return the folder."""
+    write_clip(folder / "files" / "clip", video)
+    Image.fromarray(video[0]).save(folder / "files" / "photo.png")
+    return folder
+
+
 @contextmanager
 def running_server(folder: Path, model: Any, *, token: str | None = None, **limits: Any) -> Iterator[TestClient]:
     """Run the application on the projects and the files of `folder`."""

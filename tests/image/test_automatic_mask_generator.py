@@ -308,13 +308,12 @@ def test_masks_that_points_agree_on_are_averaged_and_ranked_by_their_points() ->
     options = replace(LOOSE, mask_nms_thresh=0.75, merge_thresh=0.7)
     merged = merge_candidates(found, grid, transform, options)
     # Both points of the first object agree; one of the three in the second one; the speck has one point, its own.
-    expected = np.array([0.6 * (3 / 4) ** 0.15, 0.7 * (2 / 5) ** 0.15, 0.3 * (2 / 3) ** 0.15])
-    order = np.argsort(-expected)
-    np.testing.assert_allclose(merged.iou_N, expected[order], rtol=1e-6)
-    np.testing.assert_array_equal(merged.points_N2, grid[[0, 2, 5]][order])
-    torch.testing.assert_close(merged.logits_NHW[list(order).index(0)], 0.6 * logits[0] + 0.4 * logits[1])
+    expected = np.array([0.7 * (2 / 5) ** 0.15, 0.6 * (3 / 4) ** 0.15, 0.3 * (2 / 3) ** 0.15])
+    np.testing.assert_allclose(merged.iou_N, expected, rtol=1e-6)
+    np.testing.assert_array_equal(merged.points_N2, grid[[2, 0, 5]])
+    torch.testing.assert_close(merged.logits_NHW[1], 0.6 * logits[0] + 0.4 * logits[1])
     several = merge_candidates(found, grid, transform, replace(options, min_points=2))
-    np.testing.assert_allclose(several.iou_N, expected[:1], rtol=1e-6)
+    np.testing.assert_allclose(several.iou_N, expected[1:2], rtol=1e-6)
     none = merge_candidates(found, grid, transform, replace(options, min_points=3))
     assert len(none) == len(none.logits_NHW) == 0
     assert len(merge_candidates(none, grid, transform, options)) == 0

@@ -195,6 +195,72 @@ def test_masks_are_set_verified_and_exported(client: TestClient, folder: Path) -
     assert changes["revision"] == shown["revision"] == changes["changes"][-1]["revision"]
 
 
+def put_square(client: TestClient, session: str, at: int, frame: int, **fields: Any) -> dict[str, Any]:
+    """Store a mask of a square of 12 pixels; without an object it becomes a new one."""
+    size = client.get(session).json()["sources"][0]["size"]
+    mask = np.zeros(size, bool)
+    mask[10:22, at : at + 12] = True
+    answer = client.put(f"{session}/masks", json={"frame": frame, "mask": rle.encode(mask), **fields})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_doubts_differences_and_swaps(client: TestClient, folder: Path) -> None:
+    session = open_api_session(client, project="review")
+    source = add(client, session, folder / "files" / "clip")["id"]
+    one = put_square(client, session, 4, 0, source=source)["object"]
+    other = put_square(client, session, 30, 0, source=source)["object"]
+    for frame in (1, 2, 3):
+        put_square(client, session, 4, frame, object=one, origin="click", score=0.95)
+        put_square(client, session, 30, frame, object=other, origin="click", score=0.3 if frame == 2 else 0.95)
+    doubts = client.get(f"{session}/doubts", params={"source": source, "limit": 1}).json()["doubts"]
+    assert [(known["object_id"], known["frame_idx"]) for known in doubts] == [(other, 2)]
+    assert "uncertain mask" in doubts[0]["reasons"]
+    client.post(f"{session}/verify", json={"object": other, "frame": 2})
+    again = client.get(f"{session}/doubts", params={"source": source}).json()["doubts"]
+    assert all((known["object_id"], known["frame_idx"]) != (other, 2) for known in again)  # a person has seen it
+
+    since = client.get(session).json()["revision"]
+    put_square(client, session, 7, 3, object=one, origin="click")
+    put_square(client, session, 30, 3, object=other, origin="click")  # as it was
+    changed = client.get(f"{session}/differences", params={"source": source, "since": since}).json()["differences"]
+    assert changed == [{"object": one, "frame": 3, "iou": round(9 / 15, 4)}]
+
+    def shown(frame: int) -> dict[int, tuple[str, str]]:
+        query = {"source": source, "start": frame, "stop": frame + 1}
+        objects = client.get(f"{session}/masks", params=query).json()["objects"]
+        return {known["object"]: (known["rle"]["counts"], known["origin"]) for known in objects}
+
+    before = [shown(frame) for frame in range(4)]
+    assert client.post(f"{session}/swap", json={"first": one, "second": other, "frame": 1}).status_code == 200
+    assert shown(0) == before[0]
+    assert [shown(frame)[one][0] for frame in (1, 2, 3)] == [before[frame][other][0] for frame in (1, 2, 3)]
+    assert [shown(1)[each][1] for each in (one, other)] == ["edit", "edit"]  # tracking starts from both
+    assert shown(2)[one][1] == "click"
+    client.post(f"{session}/undo")
+    assert [shown(frame) for frame in range(4)] == before
+    client.delete(session)
+
+
+def test_changes_of_one_run_are_undone_together(client: TestClient, folder: Path) -> None:
+    session = open_api_session(client, project="runs")
+    source = add(client, session, folder / "files" / "photo.png")["id"]
+    for at in (4, 20, 36):
+        put_square(client, session, at, 0, source=source, run=7)
+    obj = put_square(client, session, 40, 0, source=source)["object"]
+    prompt = {"object": obj, "points": [[20, 25]]}
+    assert client.post(f"{session}/prompts", json=prompt).status_code == 200
+    client.post(f"{session}/prompts", json={"object": obj, "run": 8})
+    client.put(f"{session}/masks", json={"object": obj, "run": 8})
+    assert not client.get(f"{session}/prompts", params={"source": source}).json()["prompts"]
+    client.post(f"{session}/undo")  # both
+    assert len(client.get(f"{session}/prompts", params={"source": source}).json()["prompts"]) == 1
+    for left in (4, 3, 0):  # the prompt, its object, and the three of one run
+        client.post(f"{session}/undo")
+        assert len(client.get(f"{session}/masks", params={"source": source}).json()["objects"]) == left
+    client.delete(session)
+
+
 def test_the_description_has_every_route(client: TestClient) -> None:
     from masklet.server.api_routes import ROUTES
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +22,8 @@ pytest.importorskip("httpx2", reason="httpx2 is not installed (extra 'app')")
 
 import httpx2
 
-from helpers.server_files import listening_server, open_api_session, open_socket, receive, running_server, write_clip
+from helpers.server_files import listening_server, open_api_session, open_socket, receive, running_server, write_sources
+from helpers.small_disk import mounted_disk
 from masklet.masks import rle
 
 if TYPE_CHECKING:
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path, small_video: np.ndarray) -> Path:
-    write_clip(tmp_path / "files" / "clip", small_video)
-    Image.fromarray(small_video[0]).save(tmp_path / "files" / "photo.png")
-    return tmp_path
+    return write_sources(tmp_path, small_video)
 
 
 def add_object(client: TestClient, session: str, path: Path) -> tuple[int, int]:
@@ -61,13 +57,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def small_disk(folder: Path) -> Iterator[Path]:
     """A disk of 2 MB for the projects, which only root can make."""
-    path = folder / "projects"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk needs Linux and root")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    with mounted_disk(folder / "projects", "2m") as path:
+        yield path
 
 
 @pytest.mark.slow

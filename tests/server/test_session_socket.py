@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
 
-from helpers.server_files import open_api_session, open_socket, receive, running_server, write_clip
+from helpers.server_files import open_api_session, open_socket, receive, running_server, write_sources
 from masklet.image import ImagePredictor
 from masklet.masks import rle
 from masklet.server.wire_format import unpack_masks
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path, small_video: np.ndarray) -> Path:
-    write_clip(tmp_path / "files" / "clip", small_video)
-    Image.fromarray(small_video[0]).save(tmp_path / "files" / "photo.png")
-    return tmp_path
+    return write_sources(tmp_path, small_video)
 
 
 def prompted(client: TestClient, folder: Path, frame: int = 0) -> tuple[str, int, int]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from masklet.errors import InputError
 from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
 from masklet.projects import open_project
-
-if TYPE_CHECKING:
-    from masklet.server import ServerLimits
 
 __all__ = ["PAGE", "AppOptions", "run_app", "source_files"]
 
@@ -41,7 +38,6 @@ class AppOptions:
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     opens_browser: bool = True
-    limits: ServerLimits | None = field(default=None)
 
     @property
     def project_folder(self) -> Path:
@@ -86,7 +82,7 @@ def run_app(options: AppOptions, notify: Callable[[str], None] | None = None) ->
         InputError: if a path is none of an image or video, the address is taken, or it needs a token.
         MissingExtraError: if the extra `app` is not installed.
     """
-    from masklet.server import ServerLimits, ServerOptions
+    from masklet.server import ServerOptions
     from masklet.server.application import make_app, run_server
 
     files = source_files(options.paths)
@@ -99,8 +95,7 @@ def run_app(options: AppOptions, notify: Callable[[str], None] | None = None) ->
         options.port,
         options.token,
         options.allowed_hosts,
-        options.limits or ServerLimits(),
-        PAGE,
+        page=PAGE,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open_project(folder, author="person") as project:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.shared_options import Model, Quiet
+from masklet.cli.shared_options import AllowedHosts, Host, Model, Quiet, Token
 
 __all__ = ["app"]
 
@@ -22,15 +22,10 @@ def app(
     project: Annotated[
         Path | None, typer.Option("--project", metavar="DIR", help="Default: NAME.masklet beside the first path.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; other machines need a token.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 8700,
-    token: Annotated[
-        str | None, typer.Option(envvar="MASKLET_TOKEN", help="What opens the page; at least 16 characters.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A name by which browsers call the server; repeatable."),
-    ] = None,
+    token: Token = None,
+    allow_host: AllowedHosts = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,7 +34,7 @@ def app(
     Everything is saved in the project as you do it. It works without network, and is for this machine only unless
     --host names another address, which needs a token.
 
-    \\b
+    \b
     Examples:
       masklet app photos/
       masklet app clip.mp4 dog.jpg --model sam2.1_t.pt

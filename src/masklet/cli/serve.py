@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.shared_options import Model, Quiet
+from masklet.cli.shared_options import AllowedHosts, Host, Model, Quiet, Token
 
 __all__ = ["serve"]
 
@@ -24,15 +24,10 @@ def serve(
     project: Annotated[
         Path, typer.Option("--project", metavar="DIR", help="A folder for projects, or one project NAME.masklet.")
     ] = Path("masklet_projects"),
-    host: Annotated[str, typer.Option(help="Address to listen on; other machines need a token.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8700,
-    token: Annotated[
-        str | None, typer.Option(envvar="MASKLET_TOKEN", help="What clients send to be let in; at least 16 characters.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="A name by which browsers call the server; repeatable."),
-    ] = None,
+    token: Token = None,
+    allow_host: AllowedHosts = None,
     max_upload: Annotated[int, typer.Option("--max-upload", metavar="MB", help="Size of one upload.", min=1)] = 4096,
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Width times height of a frame.", min=1)] = 64_000_000,
     max_frames: Annotated[int, typer.Option(metavar="N", help="Frames of a video.", min=1)] = 200_000,

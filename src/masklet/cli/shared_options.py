@@ -21,10 +21,12 @@ __all__ = [
     "IMAGE_FORMATS",
     "PRESETS",
     "VIDEO_FORMATS",
+    "AllowedHosts",
     "DataFormat",
     "Device",
     "EvalModel",
     "Formats",
+    "Host",
     "ImageSize",
     "ImageSources",
     "IncludeCrowds",
@@ -41,6 +43,7 @@ __all__ = [
     "Resume",
     "Scenarios",
     "Split",
+    "Token",
     "TrackPrecision",
     "VideoPrompt",
     "Workers",
@@ -178,6 +181,15 @@ Resume = Annotated[
 ]
 Workers = Annotated[
     int, typer.Option("--workers", help="Parallel processes, each with its own model; the same results.", min=1)
+]
+
+Host = Annotated[str, typer.Option(help="Address to listen on; other machines need a token.")]
+Token = Annotated[
+    str | None, typer.Option(envvar="MASKLET_TOKEN", help="What clients send to be let in; at least 16 characters.")
+]
+AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", metavar="NAME", help="A name by which browsers call the server; repeatable."),
 ]
 
 

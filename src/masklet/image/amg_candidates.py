@@ -15,7 +15,7 @@ from torch import Tensor
 
 from masklet.image.amg_options import MaskGeneratorOptions
 from masklet.image.predictor import ImagePredictor
-from masklet.masks.ops import mask_nms, masks_to_boxes
+from masklet.masks.ops import are_similar, mask_nms, masks_to_boxes
 from masklet.models.heads.mask_decoder import select_masks
 from masklet.models.types import PromptTensors
 from masklet.transforms import LOGIT_LIMIT, ImageTransform
@@ -33,8 +33,6 @@ MAX_BOXES = 32
 """Boxes that are decoded together."""
 AGREEMENT_POWER = 0.15
 """How much the points in a mask that agree on it count in its score; chosen on the built-in model's training images."""
-MERGED_NMS = 0.8
-"""Mask IoU above which only the best of two merged masks stays."""
 
 
 @dataclass(eq=False)
@@ -116,15 +114,11 @@ def merge_candidates(
     )
     _, numbers_N = np.unique(candidates.points_N2, axis=0, return_inverse=True)
 
+    every = np.arange(len(candidates))
+
     logits, scores, chosen = [], [], []
     for best in mask_nms(bits_NHW, candidates.iou_N, options.mask_nms_thresh).tolist():
-        smaller_N, larger_N = np.minimum(areas_N, areas_N[best]), np.maximum(areas_N, areas_N[best])
-        similar = np.flatnonzero(smaller_N > options.merge_thresh * larger_N)  # no other can have such an IoU
-        left, top, right, bottom = boxes_N4[best].tolist()
-        window = np.s_[top:bottom, left:right]
-        shared = np.count_nonzero(bits_NHW[(similar, *window)] & bits_NHW[(best, *window)], axis=(1, 2))
-        union = areas_N[similar] + areas_N[best] - shared
-        members = similar[shared > options.merge_thresh * union]
+        members = np.flatnonzero(are_similar(bits_NHW, areas_N, boxes_N4, best, every, options.merge_thresh))
         if not len(members):  # an empty mask
             continue
         inside = bits_NHW[best, own_N2[members, 1], own_N2[members, 0]]
@@ -138,9 +132,7 @@ def merge_candidates(
         chosen.append(best)
     if not chosen:
         return candidates.select(np.zeros(len(candidates), bool))
-    merged = Candidates(torch.stack(logits), np.array(scores, np.float32), candidates.points_N2[chosen])
-    kept = mask_nms((merged.logits_NHW > options.mask_threshold).cpu().numpy(), merged.iou_N, MERGED_NMS)
-    return merged.select(kept)
+    return Candidates(torch.stack(logits), np.array(scores, np.float32), candidates.points_N2[chosen])
 
 
 class CandidateSampler:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["box_iou", "iou", "iou_matrix", "mask_nms", "masks_to_boxes", "nms", "true_spans"]
+__all__ = ["are_similar", "box_iou", "iou", "iou_matrix", "mask_nms", "masks_to_boxes", "nms", "true_spans"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -132,6 +132,28 @@ def nms(
     return order[selected] if selected else order[:0]
 
 
+def are_similar(
+    masks_NHW: Bools,
+    areas_N: npt.NDArray[np.integer[Any]],
+    boxes_N4: npt.NDArray[np.integer[Any]],
+    index: int,
+    others: npt.NDArray[np.intp],
+    iou_threshold: float,
+) -> Bools:
+    """Tell which of the masks `others` have a larger IoU with the mask `index` than the threshold.
+
+    Areas and boxes are those of the masks; with them only few masks are compared, and only in the box of `index`.
+    """
+    smaller, larger = np.minimum(areas_N[others], areas_N[index]), np.maximum(areas_N[others], areas_N[index])
+    possible = np.flatnonzero(smaller > iou_threshold * larger)  # no other can have such an IoU
+    left, top, right, bottom = boxes_N4[index].tolist()
+    window = np.s_[top:bottom, left:right]
+    shared = np.count_nonzero(masks_NHW[(others[possible], *window)] & masks_NHW[(index, *window)], axis=(1, 2))
+    similar = np.zeros(len(others), bool)
+    similar[possible] = shared > iou_threshold * (areas_N[others[possible]] + areas_N[index] - shared)
+    return similar
+
+
 def mask_nms(
     masks_NHW: Bools, scores: npt.NDArray[np.floating[Any]], iou_threshold: float, max_count: int | None = None
 ) -> npt.NDArray[np.intp]:
@@ -151,12 +173,5 @@ def mask_nms(
     while len(candidates) and len(selected) != max_count:
         best, candidates = int(candidates[0]), candidates[1:]
         selected.append(best)
-        smaller, larger = np.minimum(areas[candidates], areas[best]), np.maximum(areas[candidates], areas[best])
-        similar = np.flatnonzero(smaller > iou_threshold * larger)  # no other can have such an IoU
-        left, top, right, bottom = boxes[best].tolist()
-        window = np.s_[top:bottom, left:right]
-        shared = masks_NHW[(candidates[similar], *window)] & masks_NHW[(best, *window)]
-        intersection = np.count_nonzero(shared, axis=(1, 2))
-        union = areas[candidates[similar]] + areas[best] - intersection
-        candidates = np.delete(candidates, similar[intersection > iou_threshold * union])
+        candidates = candidates[~are_similar(masks_NHW, areas, boxes, best, candidates, iou_threshold)]
     return np.array(selected, np.intp)

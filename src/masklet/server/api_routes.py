@@ -30,7 +30,7 @@ from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
-from masklet.server.video_review import find_differences, find_doubts
+from masklet.server.video_review import find_differences
 from masklet.server.work_sessions import ServerState, WorkSession
 
 __all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
@@ -404,7 +404,8 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
     if not given:
         if obj is None:
             raise ApiError(400, "a new object needs points, box or mask: give one of them")
-        project.set_prompt(obj, frame, author=session.author)
+        with project.action("prompt", session.author, obj.name, run=call.get("run")):
+            project.set_prompt(obj, frame, author=session.author)
         return MaskAnswer({**header, "revision": project.revision}, [])
     if obj is not None and obj.locked:
         project.set_prompt(obj, frame, author=session.author, **given)  # raises what a locked object raises
@@ -430,7 +431,7 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
     results = call.state.queue.run(work)
     assert results.masks is not None, "a model that segments has masks"
     code, score = rle.encode(results.masks.data[0]), min(1.0, max(0.0, float(results.scores[0])))
-    with project.action("prompt", session.author, "new object" if obj is None else obj.name):
+    with project.action("prompt", session.author, "new object" if obj is None else obj.name, run=call.get("run")):
         if obj is None:
             obj = project.add_object(source, call.get("class"), author=session.author)
         project.set_prompt(obj, frame, author=session.author, **given)
@@ -512,7 +513,7 @@ def set_mask(call: ApiCall) -> dict[str, Any]:
     code, project = call.get("mask"), session.project
     if code is not None:
         decode_mask(code, source.size)
-    with project.action("mask", session.author, "new object" if obj is None else obj.name):
+    with project.action("mask", session.author, "new object" if obj is None else obj.name, run=call.get("run")):
         if obj is None:
             obj = project.add_object(source, call.get("class"), author=session.author)
         project.set_mask(
@@ -542,7 +543,7 @@ def doubts(call: ApiCall) -> dict[str, Any]:
     """List the frames of a source that should be checked, the most useful first."""
     session = call.session
     source = session.source(call.fields["source"])
-    found = find_doubts(session.project, source, call.get("limit", 50))
+    found = session.doubts.find(source, call.get("limit", 50))
     return {"doubts": [asdict(one) for one in found], "revision": session.project.revision}
 
 
@@ -652,6 +653,7 @@ FRAME = ApiField("integer", "Number of the frame, from 0; 0 is the default.")
 OBJECT = ApiField("integer", "Id of an object.", True)
 NAME = ApiField("string", "Name; unique where it has to be.")
 CLASS = ApiField("integer", "Id of a class.")
+RUN = ApiField("integer", "A number: changes with the same one that follow each other are undone together.")
 MINE = {"mine": ApiField("boolean", "Only actions of this session's author.")}
 
 ROUTES: tuple[ApiRoute, ...] = (
@@ -748,6 +750,7 @@ ROUTES: tuple[ApiRoute, ...] = (
             "source": ApiField("integer", "Id of a source, for a new object."),
             "class": CLASS,
             "frame": FRAME,
+            "run": RUN,
             **PROMPT,
         },
     ),
@@ -792,6 +795,7 @@ ROUTES: tuple[ApiRoute, ...] = (
             "source": ApiField("integer", "Id of a source, for a new object."),
             "class": CLASS,
             "frame": FRAME,
+            "run": RUN,
             "mask": PROMPT["mask"],
             "state": ApiField("string", "visible, occluded or lost."),
             "score": ApiField("number", "0 to 1."),

@@ -5,15 +5,20 @@ Both are computed from what the project stores, so that they cost no tracking. T
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 
 from masklet.masks import rle
-from masklet.projects import Project, ProjectSource
-from masklet.video.doubts import Doubt, observe, rank_doubts
+from masklet.masks.ops import iou
+from masklet.projects import Project, ProjectMask, ProjectSource
+from masklet.video.doubts import Doubt, Observation, observe, rank_doubts
 
-__all__ = ["MaskDifference", "find_differences", "find_doubts"]
+__all__ = ["DoubtFinder", "MaskDifference", "find_differences"]
+
+FrameKey = tuple[tuple[ProjectMask, bool], ...]
+"""The masks of a frame without their content, and whether each has a prompt."""
 
 OBSERVED_CELLS = 160
 """Masks are compared with about so many cells along the longer side."""
@@ -32,30 +37,48 @@ class MaskDifference:
     iou: float
 
 
-def find_doubts(project: Project, source: ProjectSource, limit: int | None) -> list[Doubt]:
-    """Rank the frames of a source by `masklet.video.rank_doubts`; frames that people set or verified count as prompted.
+class DoubtFinder:
+    """Finds doubts in the sources of a project, and reduces again only frames whose masks have changed since."""
 
-    Raises:
-        InputError: if the limit is below 1.
-    """
-    step = max(1, round(max(source.size) / OBSERVED_CELLS))
-    prompted = {(one.object_id, one.frame) for one in project.prompts(source)}
-    observations = []
-    frames: dict[int, list[int]] = {}
-    for one in project.masks(source, with_rle=False):
-        frames.setdefault(one.frame, []).append(one.object_id)
-    for frame in sorted(frames):
-        rows = [one for one in project.masks(source, frame, frame + 1) if one.rle is not None]
-        if rows:
-            observations += observe(
-                frame,
-                [one.object_id for one in rows],
-                np.stack([one.mask[::step, ::step] for one in rows]),
-                [1.0 if one.score is None else one.score for one in rows],
-                [SEEN_SCORE if one.state == "visible" else -SEEN_SCORE for one in rows],
-                [one.object_id for one in rows if one.is_of_person or (one.object_id, frame) in prompted],
-            )
-    return rank_doubts(observations, limit)
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self._lock = threading.Lock()
+        self._seen: dict[int, dict[int, tuple[FrameKey, list[Observation]]]] = {}
+        """What was observed on each frame, by source and frame, and of which masks."""
+
+    def find(self, source: ProjectSource, limit: int | None) -> list[Doubt]:
+        """Rank the frames of a source by `masklet.video.doubts.rank_doubts`.
+
+        Frames that people set or verified count as prompted.
+
+        Raises:
+            InputError: if the limit is below 1.
+        """
+        project, step = self.project, max(1, round(max(source.size) / OBSERVED_CELLS))
+        prompted = {(one.object_id, one.frame) for one in project.prompts(source)}
+        listed: dict[int, list[ProjectMask]] = {}
+        for one in project.masks(source, with_rle=False):
+            listed.setdefault(one.frame, []).append(one)
+        with self._lock:
+            before, now = self._seen.get(source.id, {}), {}
+            for frame, known in sorted(listed.items()):
+                key = tuple((one, (one.object_id, frame) in prompted) for one in known)
+                now[frame] = before[frame] if frame in before and before[frame][0] == key else (key, [])
+                if now[frame] is before.get(frame):
+                    continue
+                rows = [one for one in project.masks(source, frame, frame + 1) if one.rle is not None]
+                if rows:
+                    observed = observe(
+                        frame,
+                        [one.object_id for one in rows],
+                        np.stack([one.mask[::step, ::step] for one in rows]),
+                        [1.0 if one.score is None else one.score for one in rows],
+                        [SEEN_SCORE if one.state == "visible" else -SEEN_SCORE for one in rows],
+                        [one.object_id for one in rows if one.is_of_person or (one.object_id, frame) in prompted],
+                    )
+                    now[frame] = (key, observed)
+            self._seen[source.id] = now
+        return rank_doubts([one for _, observed in now.values() for one in observed], limit)
 
 
 def find_differences(project: Project, source: ProjectSource, since: int) -> list[MaskDifference]:
@@ -82,9 +105,7 @@ def find_differences(project: Project, source: ProjectSource, since: int) -> lis
             continue
         if old == now.rle["counts"]:
             continue
-        mask, other = now.mask, rle.decode({"size": list(source.size), "counts": old})
-        union = int(np.count_nonzero(mask | other))
-        iou = int(np.count_nonzero(mask & other)) / union if union else 1.0
-        if iou < CHANGED_IOU:
-            found.append(MaskDifference(object_id, frame, round(iou, 4)))
+        same = iou(now.mask, rle.decode({"size": list(source.size), "counts": old}))
+        if same < CHANGED_IOU:
+            found.append(MaskDifference(object_id, frame, round(same, 4)))
     return found

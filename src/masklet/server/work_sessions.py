@@ -20,6 +20,7 @@ from masklet.server.model_queue import ModelQueue
 from masklet.server.server_metrics import ServerMetrics
 from masklet.server.server_options import ServerOptions
 from masklet.server.upload_files import UPLOAD_NAME, UploadFolder
+from masklet.server.video_review import DoubtFinder
 
 if TYPE_CHECKING:
     from masklet.sam import SAM
@@ -117,6 +118,7 @@ class WorkSession:
         """How to stop each run of tracking, and what says that it has ended."""
         self.encoded = ByteCache[tuple[int, int, str, int], bytes](MAX_ENCODED_BYTES)
         """Frames as they are sent, by source, frame, format and quality."""
+        self.doubts = DoubtFinder(project)
         self._frames = ByteCache[tuple[int, int], Frame](MAX_FRAME_BYTES)
         self._videos: OrderedDict[int, OpenVideo] = OrderedDict()
         self._lock = threading.RLock()

@@ -63,14 +63,15 @@ export function addEverything(store, viewer) {
     show();
   }
 
-  /** @param {Tile} tile */
-  const put = (tile) =>
+  /** @param {Tile} tile @param {number} run of one number: undone together */
+  const put = (tile, run) =>
     store.api.request("PUT", `${store.path}/masks`, {
       source: store.source?.id,
       frame: store.frame,
       mask: tile.rle,
       score: Math.max(0, Math.min(1, tile.score)),
       origin: "click",
+      run,
       ...(store.classId === null ? {} : { class: store.classId }),
     });
 
@@ -79,7 +80,7 @@ export function addEverything(store, viewer) {
     tiles = tiles.filter((one) => one !== tile);
     under = null;
     await store.inOrder("Saving", async () => {
-      await put(tile);
+      await put(tile, Date.now());
       await store.reload();
     });
     show();
@@ -87,8 +88,9 @@ export function addEverything(store, viewer) {
 
   async function acceptAll() {
     const all = chosen();
+    const run = Date.now();
     await store.inOrder(`Saving ${all.length} objects`, async () => {
-      for (const tile of all) await put(tile);
+      for (const tile of all) await put(tile, run);
       await store.reload();
     });
     leave();

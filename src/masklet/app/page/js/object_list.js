@@ -15,7 +15,7 @@ const CROSS = "M6 6l10 10M16 6L6 16";
 
 /** @param {Store} store */
 export function showObjectList(store) {
-  const list = el("ul", { class: "list objects", role: "listbox", "aria-label": "Objects" });
+  const list = el("ul", { class: "list objects", "aria-label": "Objects" });
   const classes = el("ul", { class: "list classes", role: "listbox", "aria-label": "Classes" });
   const name = el("input", { placeholder: "New class", "aria-label": "Name of a new class", maxLength: 100 });
   const form = el(
@@ -90,8 +90,9 @@ export function showObjectList(store) {
     enabled: has,
     run: () =>
       void store.inOrder("Removing", async () => {
-        await store.api.request("POST", `${store.path}/prompts`, { object: store.objectId, frame: store.frame });
-        await store.api.request("PUT", `${store.path}/masks`, { object: store.objectId, frame: store.frame });
+        const target = { object: store.objectId, frame: store.frame, run: Date.now() }; // one step of undo
+        await store.api.request("POST", `${store.path}/prompts`, target);
+        await store.api.request("PUT", `${store.path}/masks`, target);
         await store.reload();
       }),
   });
@@ -169,8 +170,8 @@ function row(store, one) {
   return el(
     "li",
     {
-      role: "option",
-      "aria-selected": isCurrent,
+      "aria-current": isCurrent,
+      "aria-label": one.name,
       "data-object": one.id,
       tabIndex: 0,
       class: isLow ? "low" : "",

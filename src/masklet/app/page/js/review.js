@@ -9,8 +9,30 @@ import { addLanes } from "./timeline.js";
 /** @typedef {{object: number, frame: number, iou: number}} Difference */
 
 const LANE = 13;
+const MIN_BAR = 2;
 const DOUBT_COLOR = "#f2a33a";
 const CHANGE_COLOR = "#c77dff";
+
+/**
+ * Make a lane with a bar on each of some frames.
+ * @param {string} label
+ * @param {string} color
+ * @param {[number, number][]} bars frame, and height from 0 to 1
+ * @returns {import("./timeline.js").Lane}
+ */
+function barLane(label, color, bars) {
+  return {
+    height: LANE,
+    label,
+    draw(context, x, width) {
+      context.fillStyle = color;
+      for (const [frame, value] of bars) {
+        const height = Math.max(MIN_BAR, value * LANE);
+        context.fillRect(x(frame), LANE - height, Math.max(MIN_BAR, width), height);
+      }
+    },
+  };
+}
 
 /** @param {Store} store */
 export function addReview(store) {
@@ -88,32 +110,9 @@ export function addReview(store) {
 
   addLanes(() => {
     if (!store.isVideo) return [];
-    /** @type {import("./timeline.js").Lane[]} */
     const lanes = [];
-    if (doubts.length)
-      lanes.push({
-        height: LANE,
-        label: "doubts (D)",
-        draw(context, x, width) {
-          context.fillStyle = DOUBT_COLOR;
-          for (const { frame_idx, score } of doubts) {
-            const height = Math.max(3, score * LANE);
-            context.fillRect(x(frame_idx), LANE - height, Math.max(3, width), height);
-          }
-        },
-      });
-    if (differences.length)
-      lanes.push({
-        height: LANE,
-        label: "changes (F)",
-        draw(context, x, width) {
-          context.fillStyle = CHANGE_COLOR;
-          for (const { frame, iou } of differences) {
-            const height = Math.max(2, (1 - iou) * LANE);
-            context.fillRect(x(frame), LANE - height, Math.max(2, width), height);
-          }
-        },
-      });
+    if (doubts.length) lanes.push(barLane("doubts (D)", DOUBT_COLOR, doubts.map((one) => [one.frame_idx, one.score])));
+    if (differences.length) lanes.push(barLane("changes (F)", CHANGE_COLOR, differences.map((one) => [one.frame, 1 - one.iou])));
     return lanes;
   });
 
