@@ -54,7 +54,8 @@ export function addReview(store) {
     timer = window.setTimeout(async () => {
       const { source, revision } = store;
       const key = `${source?.id}:${revision}`;
-      if (!source || !store.isVideo || key === doubtKey || store.busy) return;
+      if (!source || !store.isVideo || key === doubtKey) return;
+      if (store.busy) return readDoubts();
       doubtKey = key;
       const answer = await store.api.request("GET", `${store.path}/doubts?source=${source.id}`).catch(() => null);
       if (answer && store.source?.id === source.id) {
