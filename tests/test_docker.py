@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -47,8 +48,7 @@ def test_it_runs_the_server_with_a_health_check() -> None:
     command = json.loads(steps["ENTRYPOINT"])
     assert command[:2] == ["masklet", "serve"]
     assert command[command.index("--host") + 1] == "0.0.0.0"
-    assert "token" in serve.__annotations__
-    assert "MASKLET_TOKEN" in str(serve.__annotations__["token"])
+    assert "MASKLET_TOKEN" in str(get_type_hints(serve, include_extras=True)["token"].__metadata__[0].envvar)
     assert steps["EXPOSE"] == "8700"
     options, _, check = steps["HEALTHCHECK"].partition(" CMD ")
     assert "--start-period" in options

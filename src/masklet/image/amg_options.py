@@ -38,8 +38,8 @@ BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_MASK_NMS, BUILTIN_MERGE, BUILTIN_AREA, B
 )
 """Values of the built-in model, whose scores are lower than those of published models and whose masks vary more from
 point to point; measured in docs/mask_generation_performance.md."""
-BUILTIN_POINTS, BUILTIN_GRID = 2, 32
-"""Points that must agree on one of its masks, on a grid with so many a side; coarser ones have too few for it."""
+BUILTIN_POINTS = 2
+"""Points that must agree on one of its masks: a mask that a single point gives is mostly a scrap."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
@@ -193,6 +193,6 @@ def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOption
             merge_thresh=BUILTIN_MERGE,
             min_mask_region_area=max(options.min_mask_region_area, BUILTIN_AREA),
             refine=BUILTIN_REFINE,
-            min_points=BUILTIN_POINTS if options.points_per_side == BUILTIN_GRID else 1,
+            min_points=BUILTIN_POINTS,
         )
     return options
