@@ -25,6 +25,8 @@ from masklet.image.automatic_mask_generator import (
 )
 from masklet.image.predictor import ImagePredictor
 from masklet.masks import iou_matrix
+from masklet.masks.morphology import clean_edges
+from masklet.masks.ops import masks_to_boxes
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.transforms import ImageTransform
 
@@ -329,6 +331,24 @@ def test_merged_masks_are_measured_again(predictor: ImagePredictor, rgb: np.ndar
         assert area == len(rows)
     strict = replace(every, merge_thresh=0.5, stability_score_thresh=float(np.median(found.stability_scores)))
     assert generate_masks(predictor, rgb, strict).stability_scores.min() >= strict.stability_score_thresh
+
+
+def test_masks_follow_edges_as_those_of_a_prompted_object(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    every = replace(LOOSE, points_per_side=2, box_nms_thresh=1.0)
+    drawn = generate_masks(predictor, rgb, every)
+    predictor.model.edge_radius = 1
+    try:
+        found = generate_masks(predictor, rgb, every)
+        prompted = predictor.predict(point_coords=found.points[:, None].tolist(), multimask_output=True)
+    finally:
+        predictor.model.edge_radius = None
+    assert len(found) == len(drawn)
+    assert any(one != other for one, other in zip(found.rles, drawn.rles, strict=True))
+    best = np.abs(prompted.scores - found.predicted_ious[:, None]).argmin(1)
+    for mask, box, candidate in zip(found.masks, found.xyxy, prompted.masks[np.arange(len(best)), best], strict=True):
+        expected = clean_edges(candidate)
+        assert not mask.any() or iou_matrix(mask[None], expected[None])[0, 0] > 0.98
+        np.testing.assert_array_equal(box, masks_to_boxes(mask[None])[0])
 
 
 def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -> None:

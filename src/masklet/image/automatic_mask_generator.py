@@ -30,7 +30,7 @@ from masklet.image.amg_result import GeneratedMasks, MaskAnnotation
 from masklet.image.mask_upsampling import MaskUpsampler
 from masklet.image.predictor import ImagePredictor
 from masklet.masks import rle
-from masklet.masks.morphology import fill_holes, remove_islands
+from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 from masklet.masks.ops import mask_nms, masks_to_boxes, nms
 from masklet.masks.rle import Rle
 from masklet.runtime import standard_torch
@@ -206,10 +206,21 @@ def _process_crop(
         return upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i])
 
     best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, thin_mask=crop_mask)
+    masks, boxes_N4 = [crop_mask(i) for i in best], boxes_N4[best]
+    if predictor.model.edge_radius is not None:  # as for prompted objects of this model
+        for row, i in enumerate(best):
+            left, top, right, bottom = boxes_N4[row].astype(int).tolist()
+            full_HW = np.zeros((height, width), bool)
+            full_HW[top : bottom + 1, left : right + 1] = masks[row]
+            predictor.refine_edges(full_HW[None, None], stable.logits_NHW[i][None, None] - options.mask_threshold)
+            full_HW = clean_edges(full_HW)
+            box = masks_to_boxes(full_HW[None])[0]
+            left, top, right, bottom = box.astype(int).tolist()
+            masks[row], boxes_N4[row] = full_HW[top:bottom, left:right], box - np.array([0, 0, 1, 1])
     return _MaskBatch(
-        [crop_mask(i) for i in best],
+        masks,
         points_prompted,
-        boxes_N4[best] + shift,
+        boxes_N4 + shift,
         stable.iou_N[best],
         stability_N[best],
         stable.points_N2[best] + shift[:2],

@@ -225,7 +225,7 @@ class ImagePredictor:
 
         logits = selected.logits_BKHW.float()
         masks = transform.postprocess_masks(logits)
-        self._refine_edges(masks, logits)
+        self.refine_edges(masks, logits)
         if self.model.clamps_logits:
             logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         return Prediction(masks, selected.iou_BK.float().cpu().numpy(), logits.cpu().numpy())
@@ -256,7 +256,7 @@ class ImagePredictor:
         self._size, self._guide = (int(size[0]), int(size[1])), None
         self._pixels = None if self.model.edge_radius is None else pixels_13SS
 
-    def _refine_edges(self, masks_BKHW: npt.NDArray[np.bool_], logits_BKHW: Tensor) -> None:
+    def refine_edges(self, masks_BKHW: npt.NDArray[np.bool_], logits_BKHW: Tensor) -> None:
         """Let masks at the size of the image follow its edges, in place, if the model wants it."""
         if self.model.edge_radius is None or self._pixels is None:
             return

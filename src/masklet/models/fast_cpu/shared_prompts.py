@@ -49,6 +49,8 @@ MAX_ATTENTION_BYTES = 1 << 25
 """Limit on the stored attention weights of prompts that are decoded together."""
 CLICK_REACH = 48
 """Pixels of the input beyond which a rendered click is lost in rounding: exp(-(reach / 4)^2 / 8) < 2e-8."""
+CLICK_CELLS = 2 * (CLICK_REACH // STRIDE) + 1
+"""Cells along each side of the part of the map that a click changes."""
 T = TypeVar("T")
 
 
@@ -242,12 +244,36 @@ class SharedPromptContext:
     def _tokens(self, prompts: PromptTensors) -> tuple[Tensor, list[PromptMapColumns | None]]:
         """Return the tokens (B, T, C) of every prompt, and the columns of the table that its map changes."""
         encoder, count = self.shared_decoder.prompt_encoder, len(prompts.points_BN2)
-        sparse_BTC, dense_BCHW = encoder(prompts, *self.size)
         output_TC = self.shared_decoder.mask_decoder.output_tokens()
-        tokens_BTC = torch.cat([output_TC.expand(count, -1, -1), sparse_BTC], dim=1)
         if encoder.drawing is None:
-            return tokens_BTC, [None] * count
-        y, x = (torch.arange(side, device=tokens_BTC.device) * STRIDE + STRIDE / 2 for side in self.size)
+            sparse_BTC = encoder(prompts, *self.size)[0]
+            return torch.cat([output_TC.expand(count, -1, -1), sparse_BTC], dim=1), [None] * count
+        sparse_BTC = encoder.encode_points(prompts, *self.size, pads=True)
+        single = prompts.points_BN2.shape[1] == 1 and min(self.size) >= CLICK_CELLS
+        columns = self._click_columns(prompts) if single else self._map_columns(prompts)
+        return torch.cat([output_TC.expand(count, -1, -1), sparse_BTC], dim=1), [*columns]
+
+    def _click_columns(self, prompts: PromptTensors) -> list[PromptMapColumns]:
+        """Return the columns that single clicks change: only the part of each map around its click is rendered."""
+        encoder, (height, width) = self.shared_decoder.prompt_encoder, self.size
+        assert encoder.drawing is not None
+        highest_2 = torch.tensor([width, height]) - CLICK_CELLS
+        first_B2 = (prompts.points_BN2[:, 0] // STRIDE).long() - CLICK_REACH // STRIDE
+        first_B2 = torch.minimum(first_B2.clamp(min=0), highest_2)
+        around = PromptTensors(prompts.points_BN2 - STRIDE * first_B2[:, None], prompts.labels_BN)
+        dense_BCHW = encoder.drawing(around, CLICK_CELLS, CLICK_CELLS) + encoder.no_mask_embed.weight[..., None, None]
+        x_Bn, y_Bn = (first_B2[:, axis, None] + torch.arange(CLICK_CELLS) for axis in (0, 1))
+        index_Bn = (width * y_Bn[:, :, None] + x_Bn[:, None]).flatten(1)
+        index_n = index_Bn.flatten()
+        image_Cn = self.embed_CS.index_select(1, index_n) + dense_BCHW.flatten(2).transpose(0, 1).flatten(1)
+        rows_Nn = self.weights.table_columns(image_Cn, self.read0_by_position_NS.index_select(1, index_n))
+        rows_BNn = torch.unflatten(rows_Nn, 1, index_Bn.shape).transpose(0, 1).contiguous()
+        return [PromptMapColumns(*of_prompt) for of_prompt in zip(index_Bn, rows_BNn, strict=True)]
+
+    def _map_columns(self, prompts: PromptTensors) -> list[PromptMapColumns]:
+        """Return the columns that several clicks change, from the rendered map of each prompt."""
+        dense_BCHW = self.shared_decoder.prompt_encoder(prompts, *self.size)[1]
+        y, x = (torch.arange(side, device=dense_BCHW.device) * STRIDE + STRIDE / 2 for side in self.size)
         reach, columns = CLICK_REACH + STRIDE / 2, []
         for points_N2, dense_CHW in zip(prompts.points_BN2, dense_BCHW, strict=True):
             near_x_NW, near_y_NH = (x - points_N2[:, :1]).abs() < reach, (y - points_N2[:, 1:]).abs() < reach
@@ -255,7 +281,7 @@ class SharedPromptContext:
             image_Cn = self.embed_CS.index_select(1, index_n) + dense_CHW.flatten(1).index_select(1, index_n)
             rows_Nn = self.weights.table_columns(image_Cn, self.read0_by_position_NS.index_select(1, index_n))
             columns.append(PromptMapColumns(index_n, rows_Nn))
-        return tokens_BTC, [*columns]
+        return columns
 
     @contextmanager
     def with_prompt_map_columns(self, columns: PromptMapColumns | None, stage: int) -> Iterator[None]:
