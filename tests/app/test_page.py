@@ -301,6 +301,13 @@ def test_a_video_is_tracked_corrected_and_repaired(page: AppPage, files: Path, p
     with open_project(path) as opened:
         assert (opened.mask(ids[1], 8).mask == masks[ids[1], 8]).all()
     script = "fetch(`${masklet.store.path}/doubts?source=${masklet.store.source.id}`).then((answer) => answer.json())"
+    page.press("Control+e")
+    page.page.get_by_label("Format").select_option("overlay")
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Export").last.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["clip_overlay.mp4"]
+    page.page.get_by_role("button", name="Close").click()
     doubts = page.page.evaluate(f"() => {script}")["doubts"]
     expected, end = "Doubt " if doubts else "No frame is in doubt", time.monotonic() + 10
     page.press("d")

@@ -26,12 +26,14 @@ from masklet.masks import rle
 from masklet.masks.rle import Rle
 from masklet.media import SourceImage
 from masklet.projects import ProjectMask
+from masklet.projects.project_renders import RENDER_FORMATS
 from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
 from masklet.server.video_review import find_differences
 from masklet.server.work_sessions import ServerState, WorkSession
+from masklet.written_files import RECORD_FILE
 
 __all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
 
@@ -170,7 +172,7 @@ def places(call: ApiCall) -> dict[str, Any]:
     return {
         "projects": call.state.projects(),
         "files": call.state.files(MAX_FILES),
-        "formats": list(DATASET_WRITERS),
+        "formats": [*DATASET_WRITERS, *RENDER_FORMATS],
     }
 
 
@@ -620,7 +622,7 @@ def export(call: ApiCall) -> dict[str, Any]:
     archive = folder.with_name(stem + ".zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 1) as file:
         for top, _, names in os.walk(folder):
-            for name in sorted(names):
+            for name in sorted(set(names) - {RECORD_FILE}):
                 one = Path(top, name)
                 file.write(one, one.relative_to(folder))
     return {
@@ -629,6 +631,7 @@ def export(call: ApiCall) -> dict[str, Any]:
         "num_images": result.num_images,
         "num_objects": result.num_objects,
         "issues": [f"{one.sample}: {one.reason}" for one in result.issues[:100]],
+        "loss": [] if result.loss.is_lossless else result.loss.summary_lines(),
     }
 
 
@@ -859,7 +862,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         export,
         "Export the project",
         {
-            "format": ApiField("string", "A format of masklet convert.", True),
+            "format": ApiField("string", "A format of masklet convert, or overlay, mots, png or masks.", True),
             "verified_only": ApiField("boolean", "Only what a person has verified."),
         },
     ),
