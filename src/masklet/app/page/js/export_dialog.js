@@ -96,13 +96,15 @@ async function saveObject(store, cuts) {
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   if (cuts) context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, width, height);
+  const soft = store.softAlpha;
+  const alpha = cuts && soft?.object === object.id && soft.frame === store.frame && soft.alpha.length === data.length ? soft.alpha : null;
   for (let i = 0; i < data.length; i++) {
-    if (cuts) pixels.data[4 * i + 3] = data[i] ? 255 : 0;
+    if (cuts) pixels.data[4 * i + 3] = alpha ? alpha[i] : data[i] ? 255 : 0;
     else pixels.data.fill(data[i] ? 255 : 0, 4 * i, 4 * i + 3), (pixels.data[4 * i + 3] = 255);
   }
   context.putImageData(pixels, 0, 0);
   let result = canvas;
-  const box = maskBox(decoded);
+  const box = maskBox(alpha ? { data: Uint8Array.from(alpha, (one) => (one ? 1 : 0)), width, height } : decoded);
   if (cuts && box) {
     const [left, top, right, bottom] = box;
     result = el("canvas", { width: right - left, height: bottom - top });
