@@ -58,7 +58,7 @@ def test_health_model_limits_and_files(client: TestClient, folder: Path) -> None
     assert client.get("/api/health").json()["status"] == "ok"
     info = client.get("/api/model").json()
     assert (info["supports_video"], "/" in info["path"]) == (True, False)
-    assert client.get("/api/limits").json()["max_sessions"] == 16
+    assert client.get("/api/limits").json()["max_sessions"] == 32
     assert str(folder / "files" / "photo.png") in client.get("/api/files").json()["files"]
 
 

@@ -217,6 +217,19 @@ def test_an_idle_model_is_released_and_loaded_again(folder: Path, tracker: SAM) 
         assert client.get("/api/sessions").json() == {"sessions": []}
 
 
+def test_closed_pages_make_room_for_new_ones_and_open_ones_stay(folder: Path, tracker: SAM) -> None:
+    with running_server(folder, tracker, max_sessions=3) as client:
+        client_only = open_api_session(client)  # no page: it is kept for a minute
+        with open_socket(client, open_api_session(client)) as socket:
+            for _ in range(20):  # tabs that are opened and closed
+                with open_socket(client, open_api_session(client)):
+                    assert client.post("/api/sessions", json={}).status_code == 429
+            socket.send_json({"type": "ack", "id": 1, "seq": 0})
+            socket.send_json({"type": "prepare", "id": 2, "source": 99})
+            assert receive(socket)[0]["error"]["status"] == 404  # the page is served
+        assert client.get(client_only).status_code == 200
+
+
 def area(code: Any) -> int:
     return int(rle.decode(code).sum())
 
