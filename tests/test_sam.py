@@ -263,3 +263,56 @@ def test_as_many_images_as_wanted_are_not_encoded_again(tracker: SAM, monkeypatc
     assert len(encoded) == 5
     with pytest.raises(InputError, match="1 or more"):
         model.keep_images(0)
+
+
+def test_a_higher_threshold_gives_smaller_masks_and_the_same_logits(model: SAM) -> None:
+    usual, same, small, large = (
+        model(golden_image(), points=[300, 200], threshold=value, fill_hole_area=0)[0] for value in (None, 0, 2, -2)
+    )
+    assert (usual.masks.data == same.masks.data).all()
+    areas = [int(one.masks.data.sum()) for one in (small, usual, large)]
+    assert areas[0] < areas[1] < areas[2]
+    assert (usual.logits == small.logits).all()
+
+
+def test_a_view_is_the_part_of_the_image_alone(model: SAM) -> None:
+    image = golden_image()
+    left, top, right, bottom = view = (120, 60, 320, 240)
+    (whole,) = model(image, points=[[[200, 150], [5, 5]]], labels=[[1, 0]], bboxes=[100, 100, 300, 220], view=view)
+    (part,) = model(
+        np.ascontiguousarray(image[top:bottom, left:right]), points=[[80, 90]], labels=[1], bboxes=[0, 40, 180, 160]
+    )
+    assert whole.masks.data.shape == (1, *image.shape[:2])
+    assert (whole.masks.data[:, top:bottom, left:right] == part.masks.data).all()
+    assert whole.masks.data.sum() == part.masks.data.sum() > 0
+    assert (whole.logits == part.logits).all()
+
+
+def test_prepared_views_are_not_encoded_again(tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = copy.copy(tracker), []
+    usual = ImagePredictor._set_preprocessed
+    monkeypatch.setattr(
+        ImagePredictor,
+        "_set_preprocessed",
+        lambda self, pixels, size: (sizes.append(size), usual(self, pixels, size))[1],
+    )
+    model.prepare(RGB, view=[8, 4, 40, 36])
+    model(RGB, points=[20, 20], view=[8, 4, 40, 36])
+    assert sizes == [(32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "text"),
+    [
+        ({"points": [30, 20], "view": [40, 4, 60, 40]}, PromptError, "nothing that marks the object lies in the view"),
+        ({"points": [30, 20], "view": [4, 4, 60]}, PromptError, "must be one box"),
+        ({"points": [30, 20], "view": [400, 4, 600, 40]}, PromptError, "lies outside the image"),
+        ({"points": [30, 20], "threshold": float("nan")}, InputError, "must be a finite number"),
+        ({"threshold": 1.0}, PromptError, "needs prompts"),
+    ],
+)
+def test_what_a_view_and_a_threshold_cannot_be_is_named(
+    model: SAM, request_: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        model(RGB, **request_)

@@ -174,7 +174,7 @@ class Client:
         return list(self.request("POST", f"{self.session}/redo")["actions"])
 
     def export(self, data_format: str, path: str | os.PathLike[str], *, verified_only: bool = False) -> Path:
-        """Export the project in a format of `masklet convert` to one ZIP file here, and return its path.
+        """Export the project in a format of `Project.export` to one ZIP file here, and return its path.
 
         Raises:
             ApiError: if there is no such format.

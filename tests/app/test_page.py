@@ -266,6 +266,66 @@ def test_a_phone_shows_the_image_and_opens_the_lists(browser: Any, address: str,
     page.close()
 
 
+def test_a_threshold_is_shown_at_once_and_made_by_the_server(page: AppPage, files: Path, project: str) -> None:
+    page.click(*DISC)
+    usual = stored(files, project)["object 1"]
+    page.page.get_by_text("Edge", exact=True).click()
+    slider = page.page.get_by_label("Threshold")
+    slider.evaluate("(slider) => { slider.value = 3; slider.dispatchEvent(new Event('input')); }")
+    page.wait("masklet.viewer.replaced")
+    assert (stored(files, project)["object 1"] == usual).all()  # the server knows nothing yet
+    count = (
+        "(() => { const image = masklet.viewer.replaced.image;"
+        " const data = image.getContext('2d').getImageData(0, 0, image.width, image.height).data;"
+        " let count = 0; for (let i = 3; i < data.length; i += 4) count += data[i] > 0; return count; })()"
+    )
+    shown = page.get(count)
+    before = page.get("masklet.store.revision")
+    slider.dispatch_event("change")
+    page.wait(f"masklet.store.revision !== {before} && masklet.store.busy === 0")
+    higher = stored(files, project)["object 1"]
+    assert higher.sum() < usual.sum()
+    assert abs(shown - int(higher.sum())) < 0.1 * higher.sum()
+    assert page.get("document.querySelector('#edge-threshold').value") == "3"
+    page.press("Control+z")
+    assert (stored(files, project)["object 1"] == usual).all()
+    assert page.get("document.querySelector('#edge-threshold').value") == "0"
+    page.page.get_by_label("Soft edge").check()
+    page.wait("masklet.store.softAlpha")
+    levels = page.get("new Set(masklet.store.softAlpha.alpha).size")
+    assert levels > 20
+    page.press("Control+e")
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Cut-out (PNG)").click()
+    alpha = np.asarray(Image.open(download.value.path()))[..., 3]
+    assert len(np.unique(alpha)) > 20
+    page.page.get_by_role("button", name="Close").click()
+    page.page.get_by_label("Soft edge").uncheck()
+    page.wait("masklet.viewer.replaced === null")
+
+
+def test_a_zoomed_view_is_segmented_at_its_full_detail(page: AppPage, files: Path, project: str, model: SAM) -> None:
+    page.press("z")  # all of the image is visible
+    assert page.get("masklet.store.view") is None
+    page.page.evaluate("() => { const v = masklet.viewer; v.zoom(3, ...[300, 300]); }")
+    page.press("z")
+    left, top, right, bottom = view = page.get("masklet.store.view")
+    assert 0 < right - left < 0.7 * SIZE[1]
+    x, y = max(left + 5, min(right - 5, DISC[0])), max(top + 5, min(bottom - 5, DISC[1]))
+    page.hover(x, y)
+    page.wait("masklet.viewer.preview")
+    page.click(x, y)
+    point = page.get("masklet.store.promptOf(masklet.store.objectId).points")
+    rgb = np.asarray(Image.open(files / "scene.png"))
+    expected = model(rgb, points=[point], labels=[[1]], view=view)[0].masks.data[0]
+    mask = stored(files, project)["object 1"]
+    assert (mask == expected).all()
+    assert not np.delete(mask, np.s_[left:right], axis=1).any()
+    page.press("0", "n")
+    page.click(*SQUARE) if not left <= SQUARE[0] < right else page.press("z")
+    assert page.get("masklet.store.view") is None
+
+
 @pytest.mark.clip
 def test_a_video_is_tracked_corrected_and_repaired(page: AppPage, files: Path, project: str) -> None:
     assert page.page.get_by_role("slider", name="Frame").is_visible()
@@ -301,6 +361,13 @@ def test_a_video_is_tracked_corrected_and_repaired(page: AppPage, files: Path, p
     with open_project(path) as opened:
         assert (opened.mask(ids[1], 8).mask == masks[ids[1], 8]).all()
     script = "fetch(`${masklet.store.path}/doubts?source=${masklet.store.source.id}`).then((answer) => answer.json())"
+    page.press("Control+e")
+    page.page.get_by_label("Format").select_option("overlay")
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Export").last.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["clip_overlay.mp4"]
+    page.page.get_by_role("button", name="Close").click()
     doubts = page.page.evaluate(f"() => {script}")["doubts"]
     expected, end = "Doubt " if doubts else "No frame is in doubt", time.monotonic() + 10
     page.press("d")

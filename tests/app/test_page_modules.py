@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import interpolate
 
 from masklet.app.run_app import PAGE
 from masklet.masks import rle
@@ -87,3 +89,48 @@ def test_masks_are_those_of_python(tmp_path: Path) -> None:
     along = (((columns - a[0]) * (b - a)[0] + (rows - a[1]) * (b - a)[1]) / ((b - a) @ (b - a))).clip(0, 1)
     distance = np.hypot(columns - a[0] - along * (b - a)[0], rows - a[1] - along * (b - a)[1])
     assert rle.decode(answer["stroke"]).tolist() == (distance <= radius).tolist()
+
+
+EDGE_SCRIPT = """
+import { readFileSync } from "node:fs";
+import { logitsOfPixels, maskAbove, readLogits, softAlpha } from "EDGE";
+const { payload, header, size, mask, threshold } = JSON.parse(readFileSync(0, "utf8"));
+const field = readLogits({ header, masks: [], payload: Uint8Array.from(payload) });
+const logits = logitsOfPixels(field, { data: Uint8Array.from(mask), width: size[1], height: size[0] });
+console.log(JSON.stringify({
+  logits: Array.from(logits), above: Array.from(maskAbove(logits, size[1], size[0], threshold).data),
+  alpha: Array.from(softAlpha(logits, threshold)),
+}));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("box", [[0, 0, 50, 40], [10, 6, 34, 30]])
+def test_thresholds_and_soft_edges_are_those_of_interpolated_logits(tmp_path: Path, box: list[int]) -> None:
+    random, size = np.random.default_rng(5), (40, 50)
+    cells = random.integers(-127, 128, (16, 12)).astype(np.int8)
+    mask = random.random(size) < 0.5
+    (tmp_path / "run.mjs").write_text(EDGE_SCRIPT.replace("EDGE", (PAGE / "js/mask_edge.js").as_uri()))
+    given = {
+        "payload": list(cells.tobytes()),
+        "header": {"shape": [16, 12], "scale": 8, "box": box},
+        "size": size,
+        "mask": mask.ravel().astype(int).tolist(),
+        "threshold": 1.5,
+    }
+    done = subprocess.run(
+        ["node", "--no-warnings", str(tmp_path / "run.mjs")],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    left, top, right, bottom = box
+    expected = np.where(mask, 16.0, -16.0)
+    tensor = torch.from_numpy(cells.astype(np.float32) / 8)[None, None]
+    expected[top:bottom, left:right] = interpolate(tensor, (bottom - top, right - left), mode="bilinear")[0, 0].numpy()
+    assert np.allclose(np.reshape(answer["logits"], size), expected, atol=1e-4)
+    assert (np.reshape(answer["above"], size) == (np.array(answer["logits"]).reshape(size) > 1.5)).all()
+    assert np.allclose(np.reshape(answer["alpha"], size), 255 / (1 + np.exp(1.5 - expected)), atol=0.51)

@@ -58,7 +58,7 @@ def test_health_model_limits_and_files(client: TestClient, folder: Path) -> None
     assert client.get("/api/health").json()["status"] == "ok"
     info = client.get("/api/model").json()
     assert (info["supports_video"], "/" in info["path"]) == (True, False)
-    assert client.get("/api/limits").json()["max_sessions"] == 16
+    assert client.get("/api/limits").json()["max_sessions"] == 32
     assert str(folder / "files" / "photo.png") in client.get("/api/files").json()["files"]
 
 
@@ -187,6 +187,10 @@ def test_masks_are_set_verified_and_exported(client: TestClient, folder: Path) -
     data = client.get(f"{session}/exports/{made['name']}").content
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert any(name.endswith("photo.png") for name in archive.namelist())
+    made = client.post(f"{session}/export", json={"format": "overlay"}).json()
+    assert (made["num_objects"], made["loss"]) == (1, [])
+    with zipfile.ZipFile(io.BytesIO(client.get(f"{session}/exports/{made['name']}").content)) as archive:
+        assert archive.namelist() == ["photo_overlay.png"]
     assert client.get(f"{session}/exports/..%2fproject.sqlite").status_code == 404
     assert client.post(f"{session}/export", json={"format": "none"}).status_code == 400
     shown = client.get(session).json()

@@ -217,6 +217,90 @@ def test_an_idle_model_is_released_and_loaded_again(folder: Path, tracker: SAM) 
         assert client.get("/api/sessions").json() == {"sessions": []}
 
 
+def test_closed_pages_make_room_for_new_ones_and_open_ones_stay(folder: Path, tracker: SAM) -> None:
+    with running_server(folder, tracker, max_sessions=3) as client:
+        client_only = open_api_session(client)  # no page: it is kept for a minute
+        with open_socket(client, open_api_session(client)) as socket:
+            for _ in range(20):  # tabs that are opened and closed
+                with open_socket(client, open_api_session(client)):
+                    assert client.post("/api/sessions", json={}).status_code == 429
+            socket.send_json({"type": "ack", "id": 1, "seq": 0})
+            socket.send_json({"type": "prepare", "id": 2, "source": 99})
+            assert receive(socket)[0]["error"]["status"] == 404  # the page is served
+        assert client.get(client_only).status_code == 200
+
+
+def area(code: Any) -> int:
+    return int(rle.decode(code).sum())
+
+
+@pytest.mark.parametrize("file", ["photo.png", "clip"])
+def test_logits_are_those_of_the_library_and_a_threshold_is_applied_to_them(
+    folder: Path, tracker: SAM, file: str
+) -> None:
+    with running_server(folder, tracker) as client:
+        session = open_api_session(client)
+        source = client.post(f"{session}/sources", json={"path": str(folder / "files" / file)}).json()["id"]
+        prompt = {"source": source, "points": [[20, 25]]}
+        made = client.post(f"{session}/prompts", json=prompt).json()["objects"][0]
+        with open_socket(client, session) as socket:
+            socket.send_json({"type": "logits", "id": 1, "object": made["object"], "points": [[20, 25]]})
+            header, payload = receive(socket)
+            socket.send_json({"type": "logits", "id": 2, "object": made["object"]})
+            assert receive(socket)[0]["error"]["status"] == 400
+        if file == "clip":
+            with tracker.session(folder / "files" / "clip") as plain:
+                plain.add_prompt(1, 0, points=[[20, 25]])
+                logits = plain.logits_at(1, 0)
+        else:
+            logits = tracker(str(folder / "files" / file), points=[[[20, 25]]])[0].logits[0]
+        found = np.frombuffer(payload, np.int8).reshape(header["shape"])
+        assert np.array_equal(found, np.clip(np.rint(logits * header["scale"]), -127, 127))
+        assert header["box"] == [0, 0, 96, 64]
+        level = float(np.quantile(logits, 0.8))
+        body = {"object": made["object"], "points": [[20, 25]], "threshold": level}
+        higher = client.post(f"{session}/prompts", json=body).json()["objects"][0]
+        lower = client.post(f"{session}/prompts", json={**body, "threshold": level - 0.5}).json()["objects"][0]
+        assert area(higher["rle"]) < area(lower["rle"])
+        [stored] = client.get(f"{session}/masks", params={"source": source}).json()["objects"]
+        assert (stored["rle"], stored["origin"]) == (lower["rle"], "edit")
+        assert client.post(f"{session}/prompts", json={**body, "threshold": 99}).status_code == 400
+        if file == "clip":
+            with open_socket(client, session) as socket:
+                socket.send_json({"type": "track", "id": 1, "source": source, "stop": 2})
+                assert receive(socket)[0]["type"] == "frame"
+                assert receive(socket)[0]["type"] == "frame"
+            [kept] = client.get(f"{session}/masks", params={"source": source, "stop": 1}).json()["objects"]
+            assert kept["rle"] == lower["rle"]  # chosen by a person
+
+
+def test_prompts_in_a_view_change_only_what_lies_in_it(folder: Path, tracker: SAM) -> None:
+    view = [8, 10, 72, 58]
+    with running_server(folder, tracker) as client:
+        session = open_api_session(client)
+        source = client.post(f"{session}/sources", json={"path": str(folder / "files" / "photo.png")}).json()["id"]
+        stripe = np.zeros((64, 96), bool)
+        stripe[:, 5:30] = True
+        obj = client.put(f"{session}/masks", json={"source": source, "mask": rle.encode(stripe)}).json()["object"]
+        body = {"object": obj, "points": [[20, 25]], "view": view}
+        [made] = client.post(f"{session}/prompts", json=body).json()["objects"]
+        [expected] = tracker(str(folder / "files" / "photo.png"), points=[[[20, 25]]], view=view)
+        stripe[10:58, 8:72] = expected.masks.data[0, 10:58, 8:72]
+        assert (rle.decode(made["rle"]) == stripe).all()
+        with open_socket(client, session) as socket:
+            socket.send_json({"type": "prepare", "id": 1, "source": source, "view": view})
+            assert receive(socket)[0]["type"] == "prepared"
+            socket.send_json({"type": "hover", "id": 2, "source": source, "points": [[20, 25]], "view": view})
+            [(_, code)] = unpack_masks(*receive(socket))
+            assert (rle.decode(code) == expected.masks.data[0]).all()
+            socket.send_json({"type": "logits", "id": 3, "source": source, "points": [[20, 25]], "view": view})
+            assert receive(socket)[0]["box"] == view
+        beside = client.post(f"{session}/prompts", json={"source": source, "points": [[80, 25]], "view": view})
+        assert beside.status_code == 400
+        assert "lies in the view" in beside.json()["error"]["message"]
+        assert client.post(f"{session}/prompts", json={**body, "view": [1, 1, 4, 4]}).status_code == 400
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something holds, for ten seconds at most."""
     for _ in range(1000):

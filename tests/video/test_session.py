@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from masklet import SAM
 from masklet.errors import InputError, MaskletError, PromptError, StateError
@@ -544,3 +545,17 @@ def test_what_a_stream_cannot_do_is_named(session: Open, video: np.ndarray) -> N
 def test_options_are_checked(option: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):
         replace(TrackOptions(), **option)
+
+
+def test_stored_masks_at_another_threshold_are_those_of_the_logits(session: Open, video: np.ndarray) -> None:
+    with session(video) as one:
+        usual = one.add_prompt(4, 0, points=[20, 25])
+        logits = one.logits_at(4, 0)
+        level = float(np.quantile(logits, 0.9))
+        assert (one.results_at(0).masks.data == usual.masks.data).all()
+        higher, lower = (one.results_at(0, threshold=value).masks.data for value in (level, level - 0.5))
+        assert higher.sum() < lower.sum()
+        above = interpolate(torch.from_numpy(logits - level)[None, None], video.shape[1:3], mode="bilinear")[0] > 0
+        assert (higher == above.numpy()).mean() > 0.98  # edges follow the frame
+        with pytest.raises(StateError, match="no mask of object 4 is stored on frame 2"):
+            one.logits_at(4, 2)

@@ -180,7 +180,7 @@ def track(
 def export(
     path: ProjectFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder; another one for each revision.")],
-    to: Annotated[str, typer.Option(help="Format to write: yolo, coco, labelme, davis, voc or cvat.")],
+    to: Annotated[str, typer.Option(help="yolo, coco, labelme, davis, voc or cvat; or overlay, mots, png or masks.")],
     verified_only: Annotated[bool, typer.Option("--verified-only", help="Only what people have verified.")] = False,
     include_empty: Annotated[bool, typer.Option("--include-empty", help="Images without objects too.")] = False,
     segmentation: Annotated[
@@ -189,7 +189,7 @@ def export(
     image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the masks of a project as a dataset, and print what the format cannot hold.
+    """Write the masks of a project as a dataset, as overlays or as files, and print what the format cannot hold.
 
     The exit code is 1 if a source is missing or a mask was dropped.
 
@@ -211,7 +211,7 @@ def export(
             progress=lambda done, total: step(completed=done, total=total),
         )
     typer.echo(f"{path} -> {result.folder} ({to}): {result.num_images} images, {result.num_objects} objects")
-    for line in result.loss.summary_lines() if result.num_objects else []:
+    for line in result.loss.summary_lines() if result.loss.objects else []:
         typer.echo(f"  {line}")
     _end_with_issues(result.issues)
 

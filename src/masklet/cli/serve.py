@@ -31,7 +31,7 @@ def serve(
     max_upload: Annotated[int, typer.Option("--max-upload", metavar="MB", help="Size of one upload.", min=1)] = 4096,
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Width times height of a frame.", min=1)] = 64_000_000,
     max_frames: Annotated[int, typer.Option(metavar="N", help="Frames of a video.", min=1)] = 200_000,
-    max_sessions: Annotated[int, typer.Option(metavar="N", help="Sessions that are open.", min=1)] = 16,
+    max_sessions: Annotated[int, typer.Option(metavar="N", help="Sessions that are open.", min=1)] = 32,
     max_queue: Annotated[int, typer.Option(metavar="N", help="Requests that wait for the model.", min=1)] = 32,
     max_job: Annotated[float, typer.Option(metavar="S", help="Seconds of one run of tracking.", min=1)] = 7200.0,
     idle: Annotated[

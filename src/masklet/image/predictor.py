@@ -152,6 +152,7 @@ class ImagePredictor:
         masks: MasksLike | None = None,
         mask_input: npt.NDArray[np.float32] | None = None,
         multimask_output: bool | None = None,
+        threshold: float = 0.0,
     ) -> Prediction:
         """Segment the prompted objects; prompts are nested as for `masklet.prompts.parse_prompts`.
 
@@ -160,13 +161,17 @@ class ImagePredictor:
             mask_input: Logits (N, 1, h, w) of an earlier prediction for the same objects, to refine.
             multimask_output: True returns three candidates per object, False one. None returns one, and takes the
                 best of three for an object with a single click and nothing else.
+            threshold: Logit above which a pixel is inside; a higher one gives smaller masks. `logits` do not depend
+                on it.
 
         Raises:
             PromptError: if a prompt is malformed or outside the image.
             StateError: if no image is set.
         """
         prompts = parse_prompts(point_coords, point_labels, box, masks, size=self.size)
-        return self.predict_prompts(prompts, mask_input=mask_input, multimask_output=multimask_output)
+        return self.predict_prompts(
+            prompts, mask_input=mask_input, multimask_output=multimask_output, threshold=threshold
+        )
 
     @standard_torch()
     @adaptive_threads()
@@ -176,6 +181,7 @@ class ImagePredictor:
         *,
         mask_input: npt.NDArray[np.float32] | None = None,
         multimask_output: bool | None = None,
+        threshold: float = 0.0,
     ) -> Prediction:
         """Segment objects as `predict` does, for prompts that are parsed already.
 
@@ -192,7 +198,7 @@ class ImagePredictor:
             batch = [prompts[i] for i in rows]
             tensors = prompt_tensors(batch, transform, mask_input_B1HW=earlier, device=self.device)
             order += rows
-            parts.append(self._decode(tensors, transform, multimask_output))
+            parts.append(self._decode(tensors, transform, multimask_output, threshold))
         back = np.argsort(order, kind="stable")
         return Prediction(
             np.concatenate([part.masks for part in parts])[back],
@@ -205,7 +211,9 @@ class ImagePredictor:
         self._features = self._shared = self._pixels = self._guide = None
 
     @torch.inference_mode()
-    def _decode(self, prompts: PromptTensors, transform: ImageTransform, multimask_output: bool | None) -> Prediction:
+    def _decode(
+        self, prompts: PromptTensors, transform: ImageTransform, multimask_output: bool | None, threshold: float
+    ) -> Prediction:
         """Decode one batch of prompts of the same shape: candidates, the selection among them, masks."""
         assert self._features is not None
         count = len(prompts.points_BN2)
@@ -224,8 +232,9 @@ class ImagePredictor:
             selected = select_masks(candidates, bool(multimask_output), threshold=self.model.stability_threshold)
 
         logits = selected.logits_BKHW.float()
-        masks = transform.postprocess_masks(logits)
-        self.refine_edges(masks, logits)
+        above = logits - threshold if threshold else logits
+        masks = transform.postprocess_masks(above)
+        self.refine_edges(masks, above)
         if self.model.clamps_logits:
             logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         return Prediction(masks, selected.iou_BK.float().cpu().numpy(), logits.cpu().numpy())

@@ -9,6 +9,7 @@ project_schema    tables and migrations
 project_cache     bytes that can be made again
 project_tracking  tracking into a project
 project_dataset   a project as a dataset; export and import
+project_renders   exports by the writers of results, such as overlay videos
 """
 
 from __future__ import annotations

@@ -654,6 +654,10 @@ class Project(ProjectFiles):
     ) -> ExportResult:
         """Write the masks in a format of `masklet.datasets.DATASET_WRITERS`; see `dataset` for what is in it.
 
+        Further formats have results instead of a dataset: `overlay` (images and MP4 videos with the masks drawn on
+        them), `mots` (text), `png` (label maps in the DAVIS palette) and `masks` (a PNG for each object and frame). Of
+        `options` they use `overwrite`.
+
         Without `options`, image files are linked into the folder. `progress` is called with the number of images or
         frames that are done, and of all.
 
@@ -662,8 +666,12 @@ class Project(ProjectFiles):
             OutputError: if it cannot be written.
         """
         from masklet.projects.project_dataset import export_project
+        from masklet.projects.project_renders import RENDER_FORMATS, render_project
 
         data = self.dataset(sources, verified_only=verified_only, include_empty=include_empty)
+        if data_format in RENDER_FORMATS:
+            overwrite = options is not None and options.overwrite
+            return render_project(data, data_format, out_dir, overwrite=overwrite, progress=progress)
         return export_project(self, data, data_format, out_dir, options, progress)
 
     def import_dataset(

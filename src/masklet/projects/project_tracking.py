@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from masklet.errors import InputError, MaskletWarning, StateError
 from masklet.masks import rle
 from masklet.media import Video
-from masklet.projects.project_records import ProjectPrompt, ProjectSource
+from masklet.projects.project_records import PERSON_ORIGINS, ProjectPrompt, ProjectSource
 from masklet.results import Results
 
 if TYPE_CHECKING:
@@ -88,21 +88,24 @@ def track_objects(
 def _prompts(
     project: Project, source: ProjectSource, object_ids: Sequence[int] | None
 ) -> list[tuple[int, int, dict[str, Any]]]:
-    """Return (object, frame, prompt) for a session, by frame: stored prompts, and masks of people elsewhere.
+    """Return (object, frame, prompt) for a session, by frame: stored prompts, or masks of people that are as new.
 
     Points off an object alone refine the mask that it has there, so that mask takes their place.
     """
     editable = {obj.id for obj in project.objects(source.id) if not obj.locked}
     chosen = editable if object_ids is None else editable.intersection(object_ids)
     stored = {(one.object_id, one.frame): one for one in project.prompts(source.id) if one.object_id in chosen}
-    persons = [
-        (one.object_id, one.frame)
+    persons = {
+        (one.object_id, one.frame): one
         for one in project.masks(source.id, with_rle=False)
         if one.is_of_person and one.object_id in chosen
-    ]
+    }
     found = []
     for object_id, frame in sorted({*stored, *persons}, key=lambda key: (key[1], key[0])):
-        prompt = _keywords(stored.get((object_id, frame)))
+        given = stored.get((object_id, frame))
+        drawn = persons.get((object_id, frame))
+        is_redrawn = given and drawn and drawn.origin in PERSON_ORIGINS and drawn.at >= given.at
+        prompt = {} if is_redrawn else _keywords(given)
         if not prompt:
             mask = project.mask(object_id, frame)
             if mask is None or mask.rle is None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from masklet.errors import InputError, PromptError
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.media.image import Channels
-from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike
+from masklet.prompts import Box, BoxesLike, LabelsLike, MasksLike, PointsLike
+from masklet.prompts.prompt_types import to_float_array
 from masklet.video import AutoTrackOptions, FrameDetector, MemorySelector, TrackOptions
 
 __all__ = [
@@ -40,6 +41,8 @@ class PredictKeywords(TypedDict, total=False):
     logits: npt.NDArray[np.float32] | None
     multimask: bool | None
     fill_hole_area: int | None
+    threshold: float | None
+    view: BoxesLike | None
     everything: MaskGeneratorOptions | str | None
     channels: Channels
 
@@ -118,6 +121,8 @@ USED_WITH: dict[str, Literal["prompted", "unprompted"]] = {
     "logits": "prompted",
     "multimask": "prompted",
     "fill_hole_area": "prompted",
+    "threshold": "prompted",
+    "view": "prompted",
     "object_ids": "prompted",
     "frame_idx": "prompted",
     "bidirectional": "prompted",
@@ -164,6 +169,18 @@ def merge_options(cls: type[Options], given: Options | None, overrides: Mapping[
         return replace(given or cls(), **overrides)
     except TypeError as error:
         raise InputError(f"a value of {cls.__name__} has the wrong type: {error}") from None
+
+
+def parse_view(view: BoxesLike) -> Box:
+    """Read the part of an image that the network sees.
+
+    Raises:
+        PromptError: if it is no box.
+    """
+    corners = to_float_array(view, "box").ravel().tolist()
+    if len(corners) != 4:
+        raise PromptError(f"view={view!r:.80} must be one box [x1, y1, x2, y2] in pixels of the image")
+    return Box(*corners)
 
 
 def validate_image_size(image_size: object) -> None:

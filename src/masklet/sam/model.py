@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -30,10 +31,11 @@ from masklet.sam.arguments import (
     TrackKeywords,
     check_prompt_use,
     merge_options,
+    parse_view,
     validate_image_size,
 )
 from masklet.sam.model_info import ModelInfo
-from masklet.sam.prediction import CachedEncoder, SpeedTimer, segment_everything, segment_prompts
+from masklet.sam.prediction import CachedEncoder, SpeedTimer, crop_image, segment_everything, segment_prompts
 from masklet.sam.video import (
     MaskGeneratorDetector,
     choose_video_precision,
@@ -122,14 +124,18 @@ class SAM:
             raise InputError(f"keep_images({count!r:.40}) must be a whole number, 1 or more: the last image is kept")
         self._encoder = CachedEncoder(self.predictor, count)
 
-    def prepare(self, source: SourceLike, *, channels: Channels = "rgb") -> None:
+    def prepare(self, source: SourceLike, *, view: BoxesLike | None = None, channels: Channels = "rgb") -> None:
         """Encode images ahead of the first prompts on them; as many as are kept (`keep_images`) wait for theirs.
+
+        `view` is the part of the image that prompts will have, as for `stream`.
 
         Raises:
             SourceError: if an image cannot be read.
+            PromptError: if the view is malformed or outside the image.
         """
+        box = None if view is None else parse_view(view)
         for image in open_images(source, channels=channels):
-            self._encoder.encode(image, SpeedTimer())
+            self._encoder.encode(image if box is None else crop_image(image, box), SpeedTimer())
 
     def info(self) -> ModelInfo:
         """Return name, size, file and licenses."""
@@ -160,6 +166,8 @@ class SAM:
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
         fill_hole_area: int | None = None,
+        threshold: float | None = None,
+        view: BoxesLike | None = None,
         everything: MaskGeneratorOptions | str | None = None,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
@@ -180,23 +188,30 @@ class SAM:
                 largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`
                 (except for objects within a cell of the network, see docs/prompts.md).
                 With None, parts with a positive point and holes with a negative one stay. `logits` are never changed.
+            threshold: logit above which a pixel is inside, 0 by default; a higher one gives smaller masks.
+            view: [x1, y1, x2, y2], the part of the image that the network sees, at its full detail, for prompts on
+                small things. Prompts and masks are in pixels of the image; `logits` are those of the part.
             everything: how densely to segment without prompts: "fast", "default", "fine" or `MaskGeneratorOptions`.
             channels: "bgr" if arrays are in OpenCV's order.
 
         Raises:
             SourceError: if the source cannot be read.
-            PromptError: if a prompt is malformed or outside the image, or if `everything` is combined with prompts.
-            InputError: if the preset is unknown, or `fill_hole_area` is negative.
+            PromptError: if a prompt or the view is malformed or outside the image, if no prompt lies in the view, or if
+                `everything` is combined with prompts.
+            InputError: if the preset is unknown, `fill_hole_area` is negative, or `threshold` is no number.
         """
         prompted = points is not None or bboxes is not None or masks is not None
         given = {"labels": labels, "logits": logits, "multimask": multimask, "everything": everything}
-        check_prompt_use(prompted, {**given, "fill_hole_area": fill_hole_area})
+        check_prompt_use(prompted, {**given, "fill_hole_area": fill_hole_area, "threshold": threshold, "view": view})
         is_area = isinstance(fill_hole_area, int) and not isinstance(fill_hole_area, bool) and fill_hole_area >= 0
         if fill_hole_area is not None and not is_area:
             raise InputError(
                 f"fill_hole_area={fill_hole_area!r:.40} must be a number of pixels, 0 or more; leave it out for the "
                 "rule relative to the object"
             )
+        is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool) and isfinite(threshold)
+        if threshold is not None and not is_number:
+            raise InputError(f"threshold={threshold!r:.40} must be a finite number: 0 is usual, 2 gives smaller masks")
         images = open_images(source, channels=channels)
         if not prompted:
             return segment_everything(self._encoder, images, everything)
@@ -207,6 +222,8 @@ class SAM:
             logits,
             multimask,
             fill_hole_area,
+            threshold=threshold or 0.0,
+            view=None if view is None else parse_view(view),
         )
 
     @overload

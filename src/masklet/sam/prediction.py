@@ -9,18 +9,20 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.errors import InputError
+from masklet.errors import InputError, PromptError
 from masklet.image import Prediction
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks_for_set_image, preset
 from masklet.image.predictor import ImagePredictor
 from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 from masklet.media import SourceImage
 from masklet.models.types import PromptableModel
-from masklet.prompts import ObjectPrompt
+from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.results import Masks, Results
 from masklet.runtime import standard_torch
 
@@ -97,18 +99,26 @@ def segment_prompts(
     logits: npt.NDArray[np.float32] | None,
     multimask: bool | None,
     fill_hole_area: int | None = None,
+    *,
+    threshold: float = 0.0,
+    view: Box | None = None,
 ) -> Iterator[Results]:
     """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width).
+
+    With `view`, the network sees this part of the image alone, at its full detail, and masks are empty around it.
 
     Masks are cleaned as `SAM.stream` says. Objects within one cell of the network keep what was given: a mask prompt
     all its pixels, and a box that would have an empty answer the pixels of the box. A mask prompt of any size whose
     answer would be empty is returned itself. An answer that stays empty has a score of 0.
     """
-    for image in images:
-        prompts = parse(image.size)
-        timer = SpeedTimer()
+    for whole in images:
+        prompts, image, timer = parse(whole.size), whole, SpeedTimer()
+        if view is not None:
+            image, prompts = crop_image(whole, view), tuple(crop_prompt(one, view, whole.size) for one in prompts)
         predictor = encoder.encode(image, timer)
-        prediction = predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
+        prediction = predictor.predict_prompts(
+            prompts, mask_input=logits, multimask_output=multimask, threshold=threshold
+        )
         timer.tick("decode")
         transform = predictor._image_transform(image.size)
         for prompt, candidates in zip(prompts, prediction.masks, strict=True):
@@ -126,7 +136,51 @@ def segment_prompts(
                     mask |= given
                 elif prompt.mask is not None and prompt.points is None and prompt.box is None and not mask.any():
                     mask[:] = prompt.mask.mask
-        yield results_from_prediction(image, prediction, timer)
+        if view is not None:
+            left, top, right, bottom = pixels_of(view, whole.size)
+            masks = np.zeros((*prediction.masks.shape[:2], *whole.size), bool)
+            masks[..., top:bottom, left:right] = prediction.masks
+            prediction = replace(prediction, masks=masks)
+        yield results_from_prediction(whole, prediction, timer)
+
+
+def pixels_of(view: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the pixels of an image of (height, width) that a view touches."""
+    fitted = view.fit_to_image(size)
+    return int(fitted.x1), int(fitted.y1), ceil(fitted.x2), ceil(fitted.y2)
+
+
+def crop_image(image: SourceImage, view: Box) -> SourceImage:
+    """Return the part of an image that a view touches."""
+    left, top, right, bottom = pixels_of(view, image.size)
+    return SourceImage(np.ascontiguousarray(image.rgb[top:bottom, left:right]), image.path)
+
+
+def crop_prompt(prompt: ObjectPrompt, view: Box, size: tuple[int, int]) -> ObjectPrompt:
+    """Return the part of a prompt that lies in a view, in its pixels: points beyond it are left out, boxes are cut.
+
+    Raises:
+        PromptError: if nothing of the prompt lies there, or points off the object alone.
+    """
+    left, top, right, bottom = pixels_of(view, size)
+    shift, part = np.array([left, top], np.float32), np.array([right - left, bottom - top], np.float32)
+    points, box, mask = prompt.points, prompt.box, prompt.mask
+    if points is not None:
+        seen = ((points.xy >= shift) & (points.xy < shift + part)).all(1)
+        points = Points(points.xy[seen] - shift, points.labels[seen]) if seen.any() else None
+    if box is not None:
+        x1, y1 = np.maximum(box.xyxy[:2] - shift, 0).tolist()
+        x2, y2 = np.minimum(box.xyxy[2:] - shift, part).tolist()
+        box = Box(x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+    if mask is not None:
+        within = mask.mask[top:bottom, left:right]
+        mask = MaskPrompt(within) if within.any() else None
+    if box is None and mask is None and (points is None or not points.labels.any()):
+        raise PromptError(
+            f"nothing that marks the object lies in the view {left}, {top}, {right}, {bottom}: point at it there, or "
+            "leave the view out"
+        )
+    return ObjectPrompt(points, box, mask)
 
 
 def segment_everything(

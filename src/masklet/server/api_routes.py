@@ -26,23 +26,22 @@ from masklet.masks import rle
 from masklet.masks.rle import Rle
 from masklet.media import SourceImage
 from masklet.projects import ProjectMask
+from masklet.projects.project_renders import RENDER_FORMATS
 from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
+from masklet.server.prompt_jobs import MAX_THRESHOLD, PromptJob, check_view
 from masklet.server.video_review import find_differences
 from masklet.server.work_sessions import ServerState, WorkSession
+from masklet.written_files import RECORD_FILE
 
-__all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
+__all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "prompt_job", "result_masks"]
 
 MAX_FILES = 10_000
 MAX_MASKS = 2_000
 """Masks of one answer; a longer video is read in parts."""
 EXPORT_NAME = re.compile(r"[a-z0-9_]{1,40}-\d{1,12}(-verified)?\.zip")
-LOGIT_SCALE = 8
-"""Logits go as int8: this many steps for 1, bounded at 127."""
-NEW_OBJECT = 2**31 - 1
-"""Id by which an object is prompted on a video before it is in the project."""
 MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
@@ -125,13 +124,6 @@ def result_masks(results: Results, *, limit: int = MAX_MASKS) -> list[tuple[dict
     return found
 
 
-def scaled_logits(results: Results) -> tuple[dict[str, Any], bytes]:
-    """Return low-resolution logits as int8, for clients that draw soft edges, and what to know of them."""
-    assert results.logits is not None, "results of an image have logits"
-    scaled = np.clip(np.rint(results.logits * LOGIT_SCALE), -127, 127).astype(np.int8)
-    return {"shape": list(scaled.shape), "scale": LOGIT_SCALE}, scaled.tobytes()
-
-
 # server -----------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +162,7 @@ def places(call: ApiCall) -> dict[str, Any]:
     return {
         "projects": call.state.projects(),
         "files": call.state.files(MAX_FILES),
-        "formats": list(DATASET_WRITERS),
+        "formats": [*DATASET_WRITERS, *RENDER_FORMATS],
     }
 
 
@@ -369,6 +361,9 @@ def candidate_work(call: ApiCall) -> Callable[[SAM], Results]:
         "masks": None if mask is None else decode_mask(mask, source.size)[None],
         "multimask": call.get("multimask"),
     }
+    view = check_view(call.get("view"), source.size)
+    if view is not None:
+        request["view"] = view
     if points is None and box is None and mask is None:
         raise ApiError(400, "a request without points, box and mask has no object: give one of them, or use everything")
 
@@ -385,11 +380,11 @@ def predict(call: ApiCall) -> MaskAnswer:
     return MaskAnswer({"source": call.fields["source"], "frame": call.get("frame", 0)}, result_masks(results))
 
 
-def set_prompt(call: ApiCall) -> MaskAnswer:
-    """Replace the prompts of an object on a frame, and store the mask that the model answers, in one action.
+def prompt_job(call: ApiCall) -> PromptJob:
+    """Check the prompts of a request; `given` is empty where it has none.
 
-    Without `object`, a new one is added to `source` in the same action. On images the mask is that of `SAM`, on videos
-    that of `Session.add_prompt`, from which tracking starts.
+    Raises:
+        ApiError: if there is no such object, source or frame.
     """
     session, frame = call.session, call.get("frame", 0)
     project = session.project
@@ -400,42 +395,51 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
     given = {name: call.get(name) for name in ("points", "labels", "box") if call.get(name) is not None}
     if call.get("mask") is not None:
         given["mask"] = decode_mask(call.get("mask"), source.size)
+    view, threshold = check_view(call.get("view"), source.size), float(call.get("threshold", 0.0))
+    if abs(threshold) > MAX_THRESHOLD:
+        raise ApiError(400, f"threshold={threshold:g} must be from -{MAX_THRESHOLD} to {MAX_THRESHOLD}: 0 is usual")
+    needs_image = bool(given) and (source.kind == "image" or view is not None)
+    known = None if obj is None else project.mask(obj, frame)
+    return PromptJob(
+        session,
+        source,
+        obj,
+        frame,
+        given,
+        view,
+        threshold,
+        session.frame(source.id, frame) if needs_image else None,
+        known if known is not None and known.rle is not None else None,
+    )
+
+
+def set_prompt(call: ApiCall) -> MaskAnswer:
+    """Replace the prompts of an object on a frame, and store the mask that the model answers, in one action.
+
+    Without `object`, a new one is added to `source` in the same action. On images the mask is that of `SAM`, on videos
+    that of `Session.add_prompt`, from which tracking starts. A mask of another threshold, or of a view, is a person's
+    choice: tracking starts from it and does not replace it.
+    """
+    job = prompt_job(call)
+    session, source, obj, frame = job.session, job.source, job.obj, job.frame
+    project = session.project
     header = {"source": source.id, "frame": frame}
-    if not given:
+    if not job.given:
         if obj is None:
             raise ApiError(400, "a new object needs points, box or mask: give one of them")
         with project.action("prompt", session.author, obj.name, run=call.get("run")):
             project.set_prompt(obj, frame, author=session.author)
         return MaskAnswer({**header, "revision": project.revision}, [])
     if obj is not None and obj.locked:
-        project.set_prompt(obj, frame, author=session.author, **given)  # raises what a locked object raises
-    known = None if obj is None else project.mask(obj, frame)
-    only_negative = "box" not in given and "mask" not in given and not any(given.get("labels", [1]))
-    image = session.frame(source.id, frame) if source.kind == "image" else None
-    number = NEW_OBJECT if obj is None else obj.id
-
-    def work(model: SAM) -> Results:
-        start = {"mask": known.mask} if only_negative and known is not None and known.rle is not None else {}
-        if image is not None:
-            names = {"points": "points", "labels": "labels", "box": "bboxes", "mask": "masks"}
-            merged: dict[str, Any] = {names[name]: [value] for name, value in {**start, **given}.items()}
-            [results] = model(SourceImage(image.rgb, image.path), **merged)
-            return results
-        tracking = session.clicks(model, source.id)
-        if number in tracking.object_ids:
-            tracking.remove_object(number)
-        if start:
-            tracking.add_prompt(number, frame, **start)
-        return tracking.add_prompt(number, frame, **given)
-
-    results = call.state.queue.run(work)
-    assert results.masks is not None, "a model that segments has masks"
-    code, score = rle.encode(results.masks.data[0]), min(1.0, max(0.0, float(results.scores[0])))
+        project.set_prompt(obj, frame, author=session.author, **job.given)  # raises what a locked object raises
+    results = call.state.queue.run(job.segment)
+    code, score = job.mask(results)
+    origin = "edit" if job.threshold or job.view is not None else "click"
     with project.action("prompt", session.author, "new object" if obj is None else obj.name, run=call.get("run")):
         if obj is None:
             obj = project.add_object(source, call.get("class"), author=session.author)
-        project.set_prompt(obj, frame, author=session.author, **given)
-        project.set_mask(obj, frame, code, score=score, origin="click", author=session.author)
+        project.set_prompt(obj, frame, author=session.author, **job.given)
+        project.set_mask(obj, frame, code, score=score, origin=origin, author=session.author)
     known_of_it = {"object": obj.id, "score": float(results.scores[0]), "state": "visible"}
     return MaskAnswer({**header, "revision": project.revision}, [(known_of_it, code)])
 
@@ -620,7 +624,7 @@ def export(call: ApiCall) -> dict[str, Any]:
     archive = folder.with_name(stem + ".zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 1) as file:
         for top, _, names in os.walk(folder):
-            for name in sorted(names):
+            for name in sorted(set(names) - {RECORD_FILE}):
                 one = Path(top, name)
                 file.write(one, one.relative_to(folder))
     return {
@@ -629,6 +633,7 @@ def export(call: ApiCall) -> dict[str, Any]:
         "num_images": result.num_images,
         "num_objects": result.num_objects,
         "issues": [f"{one.sample}: {one.reason}" for one in result.issues[:100]],
+        "loss": [] if result.loss.is_lossless else result.loss.summary_lines(),
     }
 
 
@@ -647,6 +652,7 @@ PROMPT = {
     "labels": ApiField("labels", "For each point; without, all are on it."),
     "box": ApiField("box", "A box around the object."),
     "mask": ApiField("mask", "A rough mask of the size of the source."),
+    "view": ApiField("box", "The part of the image that the model sees, at its full detail; the rest of a mask stays."),
 }
 SOURCE = ApiField("integer", "Id of a source.", True)
 FRAME = ApiField("integer", "Number of the frame, from 0; 0 is the default.")
@@ -752,6 +758,7 @@ ROUTES: tuple[ApiRoute, ...] = (
             "frame": FRAME,
             "run": RUN,
             **PROMPT,
+            "threshold": ApiField("number", "Logit above which a pixel is inside; 0 is the default."),
         },
     ),
     ApiRoute(
@@ -859,7 +866,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         export,
         "Export the project",
         {
-            "format": ApiField("string", "A format of masklet convert.", True),
+            "format": ApiField("string", "A format of masklet convert, or overlay, mots, png or masks.", True),
             "verified_only": ApiField("boolean", "Only what a person has verified."),
         },
     ),

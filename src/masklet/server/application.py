@@ -232,6 +232,7 @@ async def _open_socket(state: ServerState, websocket: WebSocket) -> None:
         return
     protocols = websocket.headers.get("sec-websocket-protocol", "").replace(" ", "").split(",")
     session.num_sockets += 1
+    session.had_socket = True
     try:
         await websocket.accept("masklet" if "masklet" in protocols else None)
         await SessionSocket(websocket, state, session).run()

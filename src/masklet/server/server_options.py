@@ -36,7 +36,8 @@ class ServerLimits:
     """Width times height of an image or frame."""
     max_frames: int = 200_000
     """Frames of a video."""
-    max_sessions: int = 16
+    max_sessions: int = 32
+    """Sessions that are open; of closed pages they make room for new ones."""
     max_sockets: int = 4
     """WebSockets of a session."""
     max_requests: int = 64

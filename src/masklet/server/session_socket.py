@@ -21,8 +21,16 @@ from masklet.media import SourceImage
 from masklet.results import Results
 from masklet.server.api_errors import ApiError, error_body, status_of
 from masklet.server.api_fields import ApiField, check_fields
-from masklet.server.api_routes import ROUTES, ApiCall, MaskAnswer, candidate_work, result_masks, scaled_logits
+from masklet.server.api_routes import (
+    ROUTES,
+    ApiCall,
+    MaskAnswer,
+    candidate_work,
+    prompt_job,
+    result_masks,
+)
 from masklet.server.model_queue import IDLE
+from masklet.server.prompt_jobs import check_view, scale_logits
 from masklet.server.track_jobs import JobStoppedError, TrackJob
 from masklet.server.wire_format import pack_masks, pack_message, unpack_message
 from masklet.server.work_sessions import ServerState, WorkSession
@@ -41,7 +49,9 @@ _BY_NAME = {route.path.rpartition("/")[2]: route for route in ROUTES if route.me
 _VERBS = {"predict": _BY_NAME["predict"], "prompt": _BY_NAME["prompts"], "everything": _BY_NAME["everything"]}
 _HOVER = {**_VERBS["predict"].body, "logits": ApiField("boolean", "Low-resolution logits as int8 instead of masks.")}
 _FOLLOW = {"since": ApiField("integer", "The last revision that the client knows.")}
-_PREPARE = {name: _HOVER[name] for name in ("source", "frame")}
+_PREPARE = {name: _HOVER[name] for name in ("source", "frame", "view")}
+_LOGITS = {name: one for name, one in _VERBS["prompt"].body.items() if name not in ("class", "run", "threshold")}
+_KINDS = (*_VERBS, "hover", "prepare", "logits", "track", "follow")
 _TRACK = {
     "source": ApiField("integer", "Id of a source.", True),
     "objects": ApiField("integers", "Ids of objects; without, all that have prompts."),
@@ -117,8 +127,8 @@ class SessionSocket:
                     self._jobs[one["request"]].stop()
                 self._moved.set()
                 return
-            if given_kind not in (*_VERBS, "hover", "prepare", "track", "follow"):
-                known = ", ".join((*_VERBS, "hover", "prepare", "track", "follow", "cancel", "ack"))
+            if given_kind not in _KINDS:
+                known = ", ".join((*_KINDS, "cancel", "ack"))
                 raise ApiError(400, f"type={given_kind!r:.40} is unknown; choose {known}")
             kind = given_kind
             if len(self._tasks) >= MAX_PENDING:
@@ -139,6 +149,8 @@ class SessionSocket:
                 work = self._answer_hover(number, check_fields(request, _HOVER))
             elif kind == "prepare":
                 work = self._prepare(number, check_fields(request, _PREPARE))
+            elif kind == "logits":
+                work = self._answer_logits(number, check_fields(request, _LOGITS))
             else:
                 work = self._answer(number, kind, check_fields(request, _VERBS[kind].body))
         except (InputError, ApiError) as error:
@@ -159,6 +171,18 @@ class SessionSocket:
         except Exception as error:  # every fault is one answer, and the socket goes on
             await self._send_error(number, error)
 
+    async def _answer_logits(self, number: int, fields: dict[str, Any]) -> None:
+        """Send the logits behind the mask of prompts, for other thresholds and soft edges; nothing is stored."""
+        try:
+            job = await run_in_threadpool(prompt_job, ApiCall(self.state, {**fields, "session": self.session.id}))
+            if not job.given:
+                raise ApiError(400, "logits are those of prompts: give points, box or mask")
+            known, payload = await run_in_threadpool(self.state.queue.run, job.logits)
+            header = {"type": "logits", "request": number, "source": job.source.id, "frame": job.frame}
+            await self._send_message({**header, **known}, payload)
+        except Exception as error:  # every fault is one answer, and the socket goes on
+            await self._send_error(number, error)
+
     async def _answer_hover(self, number: int, fields: dict[str, Any]) -> None:
         """Preview what a click would give, unless a newer request overtakes this one while it waits."""
         with_logits = fields.pop("logits", False)
@@ -176,7 +200,8 @@ class SessionSocket:
             results = await asyncio.wrap_future(future)
             header = {"type": "masks", "request": number, "source": fields["source"], "frame": fields.get("frame", 0)}
             if with_logits:
-                known, payload = scaled_logits(results)
+                assert results.logits is not None, "results of an image have logits"
+                known, payload = scale_logits(results.logits)
                 await self._send_message({**header, "type": "logits", **known}, payload)
             else:
                 await self._send(header, result_masks(results))
@@ -195,7 +220,8 @@ class SessionSocket:
             if mine.cancelled():
                 raise CancelledError
             image = SourceImage(frame.rgb, frame.path)
-            future = self._prepared = self.state.queue.submit(lambda model: model.prepare(image), IDLE)
+            view = check_view(fields.get("view"), frame.size)
+            future = self._prepared = self.state.queue.submit(lambda model: model.prepare(image, view=view), IDLE)
             await asyncio.wrap_future(future)
             await self._send({"type": "prepared", "request": number})
         except (CancelledError, asyncio.CancelledError):

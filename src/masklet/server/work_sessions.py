@@ -34,7 +34,8 @@ V = TypeVar("V")
 MAX_OPEN_VIDEOS = 4
 """Of a session; the one that was not used for longest is closed."""
 MIN_IDLE_SECONDS = 60.0
-"""How long a session without WebSocket is kept when another one needs its place."""
+"""How long a session that never had a WebSocket is kept when another one needs its place. Pages have one as long as
+they are open: the sessions of closed ones make room at once."""
 PLAYLISTS = (b"#EXTM3U", b"ffconcat")
 """How files begin that make FFmpeg open others, which nobody has checked."""
 MAX_FRAME_BYTES = 128 << 20
@@ -114,6 +115,7 @@ class WorkSession:
         self.created = time.time()
         self.last_used = time.monotonic()
         self.num_sockets = 0
+        self.had_socket = False
         self.jobs: list[tuple[Callable[[], None], threading.Event]] = []
         """How to stop each run of tracking, and what says that it has ended."""
         self.encoded = ByteCache[tuple[int, int, str, int], bytes](MAX_ENCODED_BYTES)
@@ -342,9 +344,10 @@ class ServerState:
         with self._lock:
             self.close_idle()
             unused = [one for one in self._sessions.values() if not one.num_sockets and not one.jobs]
-            oldest = min(unused, key=lambda one: one.last_used, default=None)
-            is_full = len(self._sessions) >= self.limits.max_sessions
-            if is_full and oldest is not None and time.monotonic() - oldest.last_used > MIN_IDLE_SECONDS:
+            now = time.monotonic()
+            left = [one for one in unused if one.had_socket or now - one.last_used > MIN_IDLE_SECONDS]
+            oldest = min(left, key=lambda one: one.last_used, default=None)
+            if len(self._sessions) >= self.limits.max_sessions and oldest is not None:
                 self.close_session(oldest.id)
             if len(self._sessions) >= self.limits.max_sessions:
                 raise ApiError(429, f"max_sessions={self.limits.max_sessions} are open: close one")

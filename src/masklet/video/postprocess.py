@@ -33,19 +33,22 @@ def to_results(
     lost_after: int,
     keeps_given_masks: bool = False,
     edge_radius: int | None = None,
+    threshold: float = 0.0,
     speed: dict[str, float],
 ) -> Results:
     """Return the objects of `rows` on `frame`, one row each.
 
-    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. Masks follow
-    the edges of the frame within `edge_radius` cells of stride 2; None: they are as the decoder drew them. With
-    `keeps_given_masks`, an object that was prompted by a mask on this frame has that very mask. An object without a
+    A pixel is inside above the logit `threshold`. Holes and specks of at most `fill_hole_area` cells are cleared at
+    stride 4, before masks are upsampled. Masks follow the edges of the frame within `edge_radius` cells of stride 2;
+    None: they are as the decoder drew them. With `keeps_given_masks`, an object that was prompted by a mask on this
+    frame has that very mask. An object without a
     mask is "occluded", and "lost" after `lost_after` frames; its score is 0 and its object score at most 0, also where
     the network is sure that it is there but sees less than a cell of it.
     """
     masks = np.zeros((0, *frame.size), bool)
     if rows:
         logits_N1HW = torch.cat([state.logits_11HW.float() for _, state in rows if state.logits_11HW is not None])
+        logits_N1HW = logits_N1HW - threshold if threshold else logits_N1HW
         with torch.inference_mode():
             cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
             full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)

@@ -15,6 +15,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
@@ -428,13 +429,30 @@ class Session:
         return session_doubts(self.tracker, limit, check_backward=check_backward)
 
     @_one_at_a_time
-    def results_at(self, frame_idx: int) -> Results:
+    def results_at(self, frame_idx: int, *, threshold: float = 0.0) -> Results:
         """Return the stored masks of all objects on a frame.
+
+        A pixel is inside above the logit `threshold`; a higher one gives smaller masks. Masks that were given as
+        prompts are what they are.
 
         Raises:
             StateError: if nothing is stored (any more): open the session with retain="all".
         """
-        return self.tracker.results_at(self.frame(frame_idx))
+        return self.tracker.results_at(self.frame(frame_idx), threshold=threshold)
+
+    @_one_at_a_time
+    def logits_at(self, object_id: int, frame_idx: int) -> npt.NDArray[np.float32]:
+        """Return the stored low-resolution logits (h, w) of an object; they cover the entire frame.
+
+        Raises:
+            PromptError: if there is no such object.
+            StateError: if nothing is stored (any more): open the session with retain="all".
+        """
+        state = self.tracker.get_object(object_id).bank.get(self.frame(frame_idx).index)
+        if state is None or state.logits_11HW is None:
+            raise StateError(f'no mask of object {object_id} is stored on frame {frame_idx}: open with retain="all"')
+        logits_HW: npt.NDArray[np.float32] = state.logits_11HW[0, 0].float().cpu().numpy()
+        return logits_HW
 
     @_one_at_a_time
     def cache_features(self, start: int, stop: int, max_megabytes: int = 2048) -> bool:

@@ -420,7 +420,12 @@ class Tracker:
     @standard_torch()
     @adaptive_threads()
     def build_results(
-        self, frame: Frame, rows: Sequence[ObjectState], speed: dict[str, float] | None = None
+        self,
+        frame: Frame,
+        rows: Sequence[ObjectState],
+        speed: dict[str, float] | None = None,
+        *,
+        threshold: float = 0.0,
     ) -> Results:
         """Return the masks of `rows` at the frame's size; `speed` is of the tracking step before."""
         began = perf_counter()
@@ -431,13 +436,14 @@ class Tracker:
             lost_after=self.options.lost_after,
             keeps_given_masks=self.options.corrections == "kept",
             edge_radius=self.network.edge_radius,
+            threshold=threshold,
             speed=speed or dict.fromkeys(("encode", "track", "remember", "postprocess"), 0.0),
         )
         results.speed["postprocess"] = 1e3 * (perf_counter() - began)
         return results
 
-    def results_at(self, frame: Frame) -> Results:
-        """Return the stored masks of all objects on a frame.
+    def results_at(self, frame: Frame, *, threshold: float = 0.0) -> Results:
+        """Return the stored masks of all objects on a frame; a pixel is inside above the logit `threshold`.
 
         Raises:
             StateError: if nothing is stored.
@@ -448,7 +454,7 @@ class Tracker:
             raise StateError(
                 f'nothing is known of frame {frame.index} (any more): propagate, or open with retain="all"'
             )
-        return self.build_results(frame, rows)
+        return self.build_results(frame, rows, threshold=threshold)
 
 
 def apply_non_overlap(object_masks: Sequence[SelectedMasks]) -> list[SelectedMasks]:

@@ -43,11 +43,13 @@ export function listenToKeys() {
   document.addEventListener("keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.composedPath()[0]);
     const types = target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
-    if (types && !(target instanceof HTMLInputElement && target.type === "range")) return;
+    if (types && !(target instanceof HTMLInputElement && /^(range|checkbox)$/.test(target.type))) return;
     if (document.querySelector("dialog[open]")) return;
     const name = keyName(event);
-    const isButton = target instanceof HTMLButtonElement && (name === "Space" || name === "Enter");
-    if (isButton) return;
+    const isRange = target instanceof HTMLInputElement && target.type === "range";
+    const isButton = target instanceof HTMLButtonElement || (types && !isRange);
+    if (isButton && (name === "Space" || name === "Enter")) return;
+    if (isRange && name.startsWith("Arrow") && !target.closest("#timeline")) return; // that of the frames has commands
     for (const command of commands.values()) {
       if (!command.key?.split(" ").includes(name) || command.enabled?.() === false) continue;
       event.preventDefault();

@@ -1,10 +1,19 @@
-/** Exports: every format that datasets have, as a ZIP file, and single masks and cut-outs as PNG. */
+/** Exports: every format that the server has, as a ZIP file, and single masks and cut-outs as PNG. */
 
 import { registerCommand } from "./commands.js";
 import { el, find, saveFile } from "./dom.js";
 import { decodeRle, maskBox } from "./rle.js";
 
 /** @typedef {import("./store.js").Store} Store */
+
+/** What formats are that the name alone does not say. @type {Record<string, string>} */
+const FORMAT_TEXTS = {
+  overlay: "overlay (MP4 and PNG)",
+  mots: "MOTS text",
+  davis: "DAVIS (frames and palette PNG)",
+  png: "palette PNG",
+  masks: "one PNG an object and frame",
+};
 
 /** @param {Store} store */
 export function addExport(store) {
@@ -24,7 +33,7 @@ export function addExport(store) {
 async function showExport(store) {
   const places = await store.run("", () => store.api.request("GET", "/api/files"));
   if (places === null) return;
-  const format = el("select", { "aria-label": "Format" }, ...places.formats.map((/** @type {string} */ name) => el("option", { value: name }, name)));
+  const format = el("select", { "aria-label": "Format" }, ...places.formats.map((/** @type {string} */ name) => el("option", { value: name }, FORMAT_TEXTS[name] ?? name)));
   const verified = el("input", { type: "checkbox", id: "export-verified" });
   const report = el("p", { class: "hint", role: "status" });
   const object = store.object;
@@ -35,7 +44,7 @@ async function showExport(store) {
     "dialog",
     { "aria-label": "Export", onclose: () => dialog.remove() },
     el("h2", {}, "Export"),
-    el("p", {}, "The entire project, in a format of masklet convert, as a ZIP file."),
+    el("p", {}, "The entire project as a ZIP file: a dataset, or what shows it."),
     el("div", { class: "row" }, format, download),
     el("label", { class: "row" }, verified, "Only what was checked"),
     report,
@@ -63,8 +72,9 @@ async function showExport(store) {
     const blob = await store.run("", async () => (await store.api.fetch("GET", `${store.path}/exports/${answer.name}`)).blob());
     if (blob === null) return;
     saveFile(blob, answer.name);
+    const loss = answer.loss.length ? ` ${answer.loss.join("; ")}.` : "";
     const issues = answer.issues.length ? ` Left out: ${answer.issues.join("; ")}` : "";
-    report.textContent = `${answer.num_objects} masks of ${answer.num_images} images or frames in ${answer.name}.${issues}`;
+    report.textContent = `${answer.num_objects} masks of ${answer.num_images} images or frames in ${answer.name}.${loss}${issues}`;
   }
 
   find("#dialogs").append(dialog);
@@ -86,13 +96,15 @@ async function saveObject(store, cuts) {
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   if (cuts) context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, width, height);
+  const soft = store.softAlpha;
+  const alpha = cuts && soft?.object === object.id && soft.frame === store.frame && soft.alpha.length === data.length ? soft.alpha : null;
   for (let i = 0; i < data.length; i++) {
-    if (cuts) pixels.data[4 * i + 3] = data[i] ? 255 : 0;
+    if (cuts) pixels.data[4 * i + 3] = alpha ? alpha[i] : data[i] ? 255 : 0;
     else pixels.data.fill(data[i] ? 255 : 0, 4 * i, 4 * i + 3), (pixels.data[4 * i + 3] = 255);
   }
   context.putImageData(pixels, 0, 0);
   let result = canvas;
-  const box = maskBox(decoded);
+  const box = maskBox(alpha ? { data: Uint8Array.from(alpha, (one) => (one ? 1 : 0)), width, height } : decoded);
   if (cuts && box) {
     const [left, top, right, bottom] = box;
     result = el("canvas", { width: right - left, height: bottom - top });

@@ -3,7 +3,9 @@
 import { ApiError } from "./api.js";
 import { allCommands, listenToKeys, registerCommand, runCommand } from "./commands.js";
 import { el, find, icon } from "./dom.js";
+import { addDetailView } from "./detail_view.js";
 import { addDrawTools, addMaskCommands } from "./draw_tools.js";
+import { addEdgePanel } from "./edge_panel.js";
 import { addEverything } from "./everything_panel.js";
 import { addExport } from "./export_dialog.js";
 import { showObjectList } from "./object_list.js";
@@ -164,7 +166,9 @@ async function start() {
   addMaskCommands(store);
   showSourceList(store);
   showObjectList(store);
+  addEdgePanel(store, viewer);
   addViewPanel(store, viewer);
+  addDetailView(store, viewer);
   addExport(store);
   addTimeline(store);
   addReview(store);

@@ -3,7 +3,7 @@
  *
  * Everything that is saved is written to the server first and read back, so two pages and Python see the same.
  * `change` is sent after any change; its `detail` is a set of: project, source, frame, masks, objects, prompts, object,
- * tool, settings, timeline, status.
+ * tool, settings, timeline, status, view, zoom.
  */
 
 import { Api, ApiError, SessionSocket } from "./api.js";
@@ -59,6 +59,10 @@ export class Store extends EventTarget {
     /** @type {number | null} class of the next object */
     this.classId = null;
     this.tool = "click";
+    /** @type {[number, number, number, number] | null} the part of the image that is segmented at its full detail */
+    this.view = null;
+    /** @type {{object: number, frame: number, alpha: Uint8ClampedArray} | null} the mask that is shown with a soft edge */
+    this.softAlpha = null;
     /** @type {Record<string, any>} theme, opacity, and what the view panel adds */
     this.settings = { theme: "auto", opacity: 0.45, ...readSettings() };
     this.status = "Starting";
@@ -235,6 +239,7 @@ export class Store extends EventTarget {
     this.image = null;
     this.masks = new Map();
     this.frame = -1;
+    this.view = null;
     this.emit("source", "object", "objects");
     await this.showFrame(0);
     await this.reloadSource();
@@ -253,6 +258,7 @@ export class Store extends EventTarget {
     const number = ++this.loading;
     const step = frame >= this.frame ? 1 : -1;
     this.frame = frame;
+    this.view = null;
     this.emit("frame");
     const [image, masks] = await Promise.all([
       this.frameImage(frame).then((found) => {
@@ -300,6 +306,12 @@ export class Store extends EventTarget {
     this.choice++;
     this.objectId = id;
     this.emit("object");
+  }
+
+  /** @param {[number, number, number, number] | null} view */
+  setView(view) {
+    this.view = view;
+    this.emit("view");
   }
 
   /** @param {string} tool */
@@ -377,11 +389,11 @@ export class Store extends EventTarget {
 
   /**
    * Prompt the current object on this frame, or a new one, and store its mask.
-   * @param {(known: PromptOf | null) => {points?: [number, number][] | null, labels?: number[] | null, box?: [number, number, number, number] | null, mask?: Rle | null}} promptFrom
+   * @param {(known: PromptOf | null) => {points?: [number, number][] | null, labels?: number[] | null, box?: [number, number, number, number] | null, mask?: Rle | null, threshold?: number}} promptFrom
    *   makes the prompt of the one that the object has on the frame when the changes before this one are done; null: it is new
    */
   async prompt(promptFrom) {
-    const { source, frame, objectId, choice } = this;
+    const { source, frame, objectId, choice, view } = this;
     if (source === null) return;
     await this.inOrder("Segmenting", async () => {
       const id = objectId ?? (this.begun.choice === choice ? this.begun.id : null); // a click before began the object
@@ -389,7 +401,7 @@ export class Store extends EventTarget {
       if (object?.locked) throw new ApiError(409, `${object.name} is locked: unlock it in the list, or choose another object`);
       const given = Object.fromEntries(Object.entries(promptFrom(object ? this.promptOf(object.id, frame) : null)).filter(([, value]) => value !== null && value !== undefined));
       const target = object ? { object: object.id } : { source: source.id, ...(this.classId === null ? {} : { class: this.classId }) };
-      const { masks } = await /** @type {SessionSocket} */ (this.socket).request("prompt", { ...target, frame, ...given });
+      const { masks } = await /** @type {SessionSocket} */ (this.socket).request("prompt", { ...target, frame, ...given, ...(view ? { view } : {}) });
       if (masks.length) this.begun = { choice, id: masks[0].object };
       if (masks.length && choice === this.choice) this.objectId = masks[0].object;
       await this.reload();

@@ -58,7 +58,7 @@ export function addClickTool(store, viewer) {
     const points = [...(known?.points ?? []), [at.x, at.y]];
     const labels = [...(known?.labels ?? (known?.points ?? []).map(() => 1)), at.alt ? 0 : 1];
     try {
-      const answer = await socket.request("hover", { source: source.id, frame, points, labels, ...(known?.box ? { box: known.box } : {}) });
+      const answer = await socket.request("hover", { source: source.id, frame, points, labels, ...(known?.box ? { box: known.box } : {}), ...(store.view ? { view: store.view } : {}) });
       const current = number === hoverNumber && store.source === source && store.frame === frame && !store.busy;
       if (current && answer.header.type === "masks" && answer.masks.length) viewer.setPreview(answer.masks[0].rle);
     } catch {
@@ -93,6 +93,7 @@ export function addClickTool(store, viewer) {
         const drawn = box;
         box = null;
         if (drawn[2] - drawn[0] < 1 || drawn[3] - drawn[1] < 1) return;
+        leaveView(store, (drawn[0] + drawn[2]) / 2, (drawn[1] + drawn[3]) / 2);
         void store.prompt((known) => ({ points: known?.points, labels: known?.labels, box: drawn }));
         return;
       }
@@ -112,6 +113,18 @@ export function addClickTool(store, viewer) {
 }
 
 /**
+ * Segment in the entire image again when something beside the view is pointed at.
+ * @param {Store} store
+ * @param {number} x
+ * @param {number} y
+ */
+function leaveView(store, x, y) {
+  if (!store.view) return;
+  const [left, top, right, bottom] = store.view;
+  if (x < left || y < top || x >= right || y >= bottom) store.setView(null);
+}
+
+/**
  * Add a click to the prompts of the current object, or begin a new one.
  * @param {Store} store
  * @param {number} x
@@ -119,6 +132,7 @@ export function addClickTool(store, viewer) {
  * @param {boolean} isPositive
  */
 export async function clickAt(store, x, y, isPositive) {
+  leaveView(store, x, y);
   await store.prompt((known) => {
     if (!isPositive && store.object === null) throw new ApiError(400, "A click that removes needs an object: choose one in the list, or click without Alt first");
     const before = known?.points ?? [];
@@ -151,6 +165,7 @@ export function candidateCycler(store) {
       multimask: true,
       ...(prompt.points ? { points: prompt.points, labels: prompt.labels ?? prompt.points.map(() => 1) } : {}),
       ...(prompt.box ? { box: prompt.box } : {}),
+      ...(store.view ? { view: store.view } : {}),
     };
     await store.inOrder("Looking for other masks", async () => {
       const current = JSON.stringify([store.objectId, fields]);

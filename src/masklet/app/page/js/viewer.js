@@ -29,6 +29,8 @@ export class Viewer extends HTMLElement {
     this.drawnMasks = new Map();
     /** @type {Rle | null} */
     this.preview = null;
+    /** @type {{object: number, image: HTMLCanvasElement} | null} what is drawn instead of the mask of an object */
+    this.replaced = null;
     /** @type {[number, number, number, number] | null} */
     this.draft = null;
     /** @type {{x: number, y: number} | null} crosshair of the keyboard */
@@ -92,6 +94,7 @@ export class Viewer extends HTMLElement {
     this.top = (this.clientHeight - image.height * this.scale) / 2;
     this.isFitted = true;
     this.draw();
+    this.dispatchEvent(new Event("zoomed"));
   }
 
   isFitted = true;
@@ -109,6 +112,7 @@ export class Viewer extends HTMLElement {
     this.scale = scale;
     this.isFitted = false;
     this.draw();
+    this.dispatchEvent(new Event("zoomed"));
   }
 
   /** The part of the image that is visible: left, top, right, bottom. @returns {[number, number, number, number]} */
@@ -175,6 +179,11 @@ export class Viewer extends HTMLElement {
     for (const object of store.objects) {
       const mask = store.masks.get(object.id);
       if (!mask || object.hidden) continue;
+      if (this.replaced?.object === object.id) {
+        context.globalAlpha = 1;
+        context.drawImage(this.replaced.image, 0, 0);
+        continue;
+      }
       const isCurrent = object.id === store.objectId;
       const key = `${store.colorOf(object)} ${mask.rle.counts}`;
       used.add(key);
@@ -208,7 +217,15 @@ export class Viewer extends HTMLElement {
    * @returns {HTMLCanvasElement}
    */
   paintMask(rle, color, opacity) {
-    const { data, width, height } = decodeRle(rle);
+    return this.paintPixels(decodeRle(rle), color, opacity);
+  }
+
+  /**
+   * Paint the pixels of a mask with their outline.
+   * @param {import("./rle.js").Mask} mask @param {string} color @param {number} opacity
+   * @returns {HTMLCanvasElement}
+   */
+  paintPixels({ data, width, height }, color, opacity) {
     const canvas = el("canvas", { width, height });
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     const pixels = context.createImageData(width, height);
@@ -223,6 +240,22 @@ export class Viewer extends HTMLElement {
         words[at] = isEdge ? edge : inside;
       }
     }
+    context.putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  /**
+   * Paint a mask with a soft edge.
+   * @param {Uint8ClampedArray} alpha @param {number} width @param {number} height @param {string} color @param {number} opacity
+   * @returns {HTMLCanvasElement}
+   */
+  paintAlpha(alpha, width, height, color, opacity) {
+    const canvas = el("canvas", { width, height });
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    const pixels = context.createImageData(width, height);
+    const [r, g, b] = colorBytes(color);
+    const words = new Uint32Array(pixels.data.buffer);
+    for (let i = 0; i < alpha.length; i++) if (alpha[i]) words[i] = (Math.round(opacity * alpha[i]) << 24) | (b << 16) | (g << 8) | r;
     context.putImageData(pixels, 0, 0);
     return canvas;
   }
