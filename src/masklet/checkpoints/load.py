@@ -16,8 +16,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import safe_open
-
 from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
 from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError
@@ -52,6 +50,8 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         CheckpointError: if this is not such a file: missing, a folder, empty, cut short, an image or a web page, a
             pickle that needs more than tensors, a tensor that claims more values than the file has, NaN or infinity.
     """
+    from safetensors import safe_open
+
     file = Path(path).expanduser()
     file_type = detect_file_type(file)
     if file_type.kind == "foreign":
@@ -83,6 +83,8 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     Raises:
         CheckpointError: as `read_tensors`, as far as the header shows it.
     """
+    from safetensors import safe_open
+
     from masklet.atomic_files import current_keys  # imports NumPy
 
     file = Path(path).expanduser()
