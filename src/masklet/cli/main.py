@@ -19,6 +19,7 @@ from masklet.cli.console import (
 )
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
+from masklet.cli.export_command import export
 from masklet.cli.generate import generate
 from masklet.cli.info import info
 from masklet.cli.models import models
@@ -55,6 +56,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("val")(val)
 app.command("export-weights")(export_weights)
+app.command("export")(export)
 app.command("synth")(synth)
 app.command("app")(open_app)
 app.command("serve")(serve)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from masklet.datasets import DataPaths
     from masklet.evaluate.validate import AnyData
     from masklet.evaluate.validation_result import ValidationResult
+    from masklet.export.export_model import ModelExportOptions
     from masklet.train.loop import TrainProgress
 
 __all__ = ["SAM"]
@@ -414,6 +415,42 @@ class SAM:
         )
         self._use(trained, device, precision)
         return trained.path
+
+    def export(
+        self,
+        out: str | PathLike[str],
+        options: ModelExportOptions | None = None,
+        *,
+        images: SourceLike | None = None,
+        overwrite: bool = False,
+        on_step: Callable[[str], None] | None = None,
+    ) -> Path:
+        """Write this model as graphs for other runtimes to the folder `out`, and return the folder.
+
+        Every graph is compared with the model; the folder is written completely or not at all.
+
+        Args:
+            options: format, parts, precision and layout; None: the image parts as ONNX in fp32.
+            images: what is compared, and what int8 is calibrated on; None: procedural images.
+            overwrite: whether to replace an earlier export.
+            on_step: called with the name of each step before it.
+
+        Example:
+            >>> model.export("builtin-onnx", ModelExportOptions(parts="all"))  # doctest: +SKIP
+            PosixPath('builtin-onnx')
+
+        Raises:
+            InputError: if the model has no such part, or options do not go together.
+            SourceError: if an image cannot be read.
+            MissingExtraError: if a package for the format is not installed.
+            OutputError: if a graph deviates too much from the model, or the folder cannot be written.
+        """
+        if isinstance(self._loaded, ExportedModel):
+            self._loaded.require_sam2("be exported again")
+        from masklet.export.export_model import export_model
+
+        arrays = None if images is None else [image.rgb for image in open_images(images)]
+        return export_model(self._loaded, out, options, images=arrays, overwrite=overwrite, on_step=on_step)
 
     @explain_keywords()
     def val(

@@ -37,7 +37,7 @@ class MaskDecoderBase(nn.Module):
 
     def _attend(self, image_BCHW: Tensor, image_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
         """Run the two-way transformer; return tokens (B, T, C) and image (B, C, H, W)."""
-        tokens_BTC = torch.cat([self.output_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
+        tokens_BTC = torch.cat([self.output_tokens().expand(sparse_BTC.shape[0], -1, -1), sparse_BTC], dim=1)
         tokens, image_BSC = self.transformer(
             image_BCHW.flatten(2).transpose(1, 2),
             image_pos_1CHW.to(image_BCHW.dtype).flatten(2).transpose(1, 2),
@@ -92,7 +92,7 @@ class SAM1MaskDecoder(MaskDecoderBase):
         return MaskPrediction(
             self._predict_masks(masks_BKC, image_BCHW, ()),
             self.iou_prediction_head(tokens[:, 0]),
-            tokens.new_full((len(tokens), 1), math.inf),
+            tokens.new_full((tokens.shape[0], 1), math.inf),
             masks_BKC,
         )
 

@@ -61,14 +61,8 @@ class PromptEncoder(nn.Module):
         Returns tokens (B, N + 1, C), or (B, N, C) without padding, and the dense map (B, C, H, W).
         """
         batch, labels = len(prompts.points_BN2), prompts.labels_BN
-        size = prompts.points_BN2.new_tensor((width * STRIDE, height * STRIDE), dtype=torch.float32)
-        xy = (prompts.points_BN2.float() + 0.5) / size
-        if self.always_pad or (labels.shape[1] and not bool((labels >= FIRST_BOX_LABEL).any())):
-            xy = torch.cat([xy, xy.new_zeros(batch, 1, 2)], dim=1)
-            labels = torch.cat([labels, labels.new_full((batch, 1), -1)], dim=1)
-        embeddings = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
-        position = self.pe_layer(xy) * (labels >= 0)[..., None]
-        tokens_BNC: Tensor = position.to(embeddings.dtype) + embeddings[labels.long() + 1]
+        pads = self.always_pad or bool(labels.shape[1] and not (labels >= FIRST_BOX_LABEL).any())
+        tokens_BNC = self.encode_points(prompts, height, width, pads=pads)
 
         if prompts.mask_B1HW is None:
             dense_BCHW = self.no_mask_embed.weight[..., None, None].expand(batch, -1, height, width)
@@ -77,6 +71,19 @@ class PromptEncoder(nn.Module):
         if self.drawing is not None:
             dense_BCHW = dense_BCHW + self.drawing(prompts, height, width)
         return tokens_BNC, dense_BCHW
+
+    def encode_points(self, prompts: PromptTensors, height: int, width: int, *, pads: bool) -> Tensor:
+        """Return a token for each point (B, N, C), and one more for a padding point if it `pads`."""
+        batch, labels = prompts.points_BN2.shape[0], prompts.labels_BN
+        x_BN, y_BN = (prompts.points_BN2.float() + 0.5).unbind(-1)
+        xy = torch.stack([x_BN / (width * STRIDE), y_BN / (height * STRIDE)], dim=-1)
+        if pads:
+            xy = torch.cat([xy, xy.new_zeros(batch, 1, 2)], dim=1)
+            labels = torch.cat([labels, labels.new_full((batch, 1), -1)], dim=1)
+        embeddings = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
+        position = self.pe_layer(xy) * (labels >= 0)[..., None]
+        tokens_BNC: Tensor = position.to(embeddings.dtype) + embeddings[labels.long() + 1]
+        return tokens_BNC
 
 
 class PromptMapEncoder(nn.Module):

@@ -1,0 +1,170 @@
+"""Export a loaded model: trace its parts, write their graphs, compare each with the model, and describe them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import InputError, OutputError
+from masklet.export.export_manifest import (
+    CONSTANTS_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    describe_file,
+    describe_model,
+    network_arrays,
+)
+from masklet.export.export_parity import BOUNDS, ParityMeter, compare_images
+from masklet.export.graph_parts import image_parts
+from masklet.export.onnx_graphs import OPSET, OnnxGraph, check_onnx_installed, write_onnx
+from masklet.load_model import LoadedModel
+from masklet.runtime import standard_torch
+
+__all__ = ["FORMATS", "LAYOUTS", "PARTS", "PRECISIONS", "ModelExportOptions", "export_model"]
+
+FORMATS = ("onnx", "openvino", "torch")
+PARTS = ("image", "video", "all")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+LAYOUTS = ("masklet", "anylabeling", "transformers", "onnxruntime")
+"""The first of each is the default."""
+NUM_SAMPLE_IMAGES = 2
+
+Rgb = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ModelExportOptions:
+    """What to export, and how.
+
+    Raises:
+        InputError: if a value is unknown, or two do not go together.
+    """
+
+    format: str = "onnx"
+    parts: str = "image"
+    precision: str = "fp32"
+    layout: str = "masklet"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("format", FORMATS), ("parts", PARTS), ("precision", PRECISIONS), ("layout", LAYOUTS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(f"{name} {value!r:.40} is unknown; choose one of {', '.join(allowed)}")
+
+
+@contextmanager
+def complete_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder beside `out` that becomes `out` when the block ends well, and is removed otherwise.
+
+    Raises:
+        OutputError: if `out` is there and not empty, unless it is an earlier export and `overwrite` is set; or if the
+            folder cannot be written.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not (out.is_dir() and (out / MANIFEST_FILE).is_file()):
+            raise OutputError(f"{out} is there and is no export of masklet, and is kept: choose another folder")
+        if not overwrite:
+            raise OutputError(f"{out} has an export already: choose another folder, or replace it (--overwrite)")
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    retired = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.exists():
+            out.rename(retired)
+        temporary.rename(out)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if retired.exists() and not out.exists():
+            retired.rename(out)
+        raise OutputError(
+            f"{out} could not be written ({error.strerror or error}); choose a folder that is writable and has room"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def sample_images(count: int = NUM_SAMPLE_IMAGES) -> list[Rgb]:
+    """Draw procedural photographs, the same in every run."""
+    from masklet.synthetic import ProceduralSource
+
+    return [ProceduralSource().sample_image(np.random.default_rng(seed)).rgb for seed in range(count)]
+
+
+@standard_torch()
+def export_model(
+    loaded: LoadedModel,
+    out: str | PathLike[str],
+    options: ModelExportOptions | None = None,
+    *,
+    images: Sequence[Rgb] | None = None,
+    overwrite: bool = False,
+    on_step: Callable[[str], None] | None = None,
+) -> Path:
+    """Export a loaded model to the folder `out`, and return it.
+
+    The folder is written completely or not at all. Every graph is compared with the model; if one deviates more than
+    its precision allows, nothing is written.
+
+    Args:
+        images: RGB (H, W, 3) for comparison and calibration; None: procedural ones.
+        overwrite: whether to replace an earlier export.
+        on_step: called with the name of each step before it.
+
+    Raises:
+        InputError: if the model has no such part, or the options do not go together.
+        MissingExtraError: if a package for the format is not installed.
+        OutputError: if a graph deviates too much, or the folder cannot be written.
+    """
+    options = options or ModelExportOptions()
+    check_onnx_installed()
+    images = sample_images() if images is None else list(images)
+    network, report = loaded.network.eval(), on_step or (lambda step: None)
+    with complete_folder(Path(out), overwrite=overwrite) as folder:
+        files: list[dict[str, Any]] = []
+        graphs = {}
+        for part in image_parts(network):
+            report(f"writing {part.name}")
+            path = folder / f"{part.name}.onnx"
+            write_onnx(part, path)
+            files.append(describe_file(path, part.name))
+            graphs[part.name] = OnnxGraph(path)
+        meter = ParityMeter(graphs)
+        report("comparing with the model")
+        compare_images(meter, network, images)
+        bounds = dict.fromkeys(graphs, BOUNDS["fp32"])
+        meter.check(bounds)
+        np.savez(folder / CONSTANTS_FILE, allow_pickle=False, **network_arrays(network))
+        files.append(describe_file(folder / CONSTANTS_FILE, "constants"))
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "masklet_version": import_module("masklet").__version__,
+            "layout": options.layout,
+            "format": options.format,
+            "precision": options.precision,
+            "opset": OPSET if options.format == "onnx" else None,
+            "parts": [entry["role"] for entry in files if entry["role"] != "constants"],
+            "files": files,
+            **describe_model(loaded, {}),
+            "parity": {
+                "images": len(images),
+                "bounds": {name: asdict(bound) for name, bound in bounds.items()},
+                "measured": meter.report(),
+            },
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8", newline="\n")
+    return Path(out)

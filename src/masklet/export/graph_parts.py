@@ -1,0 +1,101 @@
+"""The parts of a network that become graphs: a module each, with example inputs, names and axes.
+
+Axes: N objects, P points, B images (1 or N), h and w of the stride-16 map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from masklet.export.image_graphs import ImageEncoderGraph, PromptDecoderGraph, SAM1PromptDecoderGraph
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2, ConvNetConfig
+
+__all__ = ["GraphPart", "has_dynamic_size", "image_parts"]
+
+STRIDE = 16
+"""Pixels of the input per cell of the map that h and w count."""
+EXAMPLE_OBJECTS, EXAMPLE_POINTS = 3, 5
+"""Sizes of the dynamic axes in example inputs: exporters take 1 for a constant."""
+
+Axes = Mapping[str, Mapping[int, str]]
+"""Dynamic axes of each input, such as {"masks": {0: "N", 2: "4*h"}}."""
+
+
+@dataclass(frozen=True)
+class GraphPart:
+    """One graph: the module that is traced, and the signature of the file."""
+
+    name: str
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    """Example inputs by name, in the order of the module's arguments."""
+    outputs: tuple[str, ...]
+    axes: Axes
+    """Dynamic axes of the inputs; all others are fixed."""
+    broadcast: tuple[str, ...] = ()
+    """Inputs whose first axis is 1 in the example and may be N."""
+
+
+def has_dynamic_size(network: SAM2 | SAM1) -> bool:
+    """Whether one graph takes images of any size: transformers have tables and windows for one."""
+    return isinstance(network, SAM2) and isinstance(network.config.trunk, ConvNetConfig)
+
+
+def image_parts(network: SAM2 | SAM1, *, expands: bool = False) -> Iterator[GraphPart]:
+    """Yield the encoder and the prompt decoder; `expands` is for exporters that broadcast no first axis."""
+    dynamic, is_sam2 = has_dynamic_size(network), isinstance(network, SAM2)
+    side = network.still_image_size
+    # unequal sides, so that no axis is taken for another one
+    height, width = (8 * STRIDE, 12 * STRIDE) if dynamic else (side, side)
+    maps = ("image_embeddings", "high_res_features_0", "high_res_features_1") if is_sam2 else ("image_embeddings",)
+    matches = isinstance(network, SAM2) and network.matching_projection is not None
+    yield GraphPart(
+        "image_encoder",
+        ImageEncoderGraph(network),
+        {"pixels": torch.zeros(1, 3, height, width)},
+        (*maps, "matching_keys") if matches else maps,
+        {"pixels": {2: "32*H", 3: "32*W"}} if dynamic else {},
+    )
+
+    h, w, C = height // STRIDE, width // STRIDE, network.config.width
+    features = {
+        "image_embeddings": torch.zeros(EXAMPLE_OBJECTS if expands else 1, C, h, w),
+        "high_res_features_0": torch.zeros(1, C // 8, 4 * h, 4 * w),
+        "high_res_features_1": torch.zeros(1, C // 4, 2 * h, 2 * w),
+    }
+    inputs = {
+        **{name: features[name] for name in maps},
+        "point_coords": torch.zeros(EXAMPLE_OBJECTS, EXAMPLE_POINTS, 2),
+        "point_labels": torch.ones(EXAMPLE_OBJECTS, EXAMPLE_POINTS),
+        "mask_input": torch.zeros(EXAMPLE_OBJECTS, 1, 4 * h, 4 * w),
+        "has_mask_input": torch.zeros(EXAMPLE_OBJECTS),
+    }
+    sizes = {
+        "image_embeddings": {2: "h", 3: "w"},
+        "high_res_features_0": {2: "4*h", 3: "4*w"},
+        "high_res_features_1": {2: "2*h", 3: "2*w"},
+        "mask_input": {2: "4*h", 3: "4*w"},
+    }
+    objects = {
+        "point_coords": {0: "N", 1: "P"},
+        "point_labels": {0: "N", 1: "P"},
+        "mask_input": {0: "N"},
+        "has_mask_input": {0: "N"},
+    }
+    if expands:
+        objects["image_embeddings"] = {0: "B"}
+    axes = {name: {**objects.get(name, {}), **(sizes.get(name, {}) if dynamic else {})} for name in inputs}
+    decoder = PromptDecoderGraph if isinstance(network, SAM2) else SAM1PromptDecoderGraph
+    yield GraphPart(
+        "prompt_decoder",
+        decoder(network, expands=expands),  # type: ignore[arg-type]
+        inputs,
+        ("masks", "iou_scores", "object_scores", "pointers"),
+        {name: axis for name, axis in axes.items() if axis},
+        () if expands else ("image_embeddings",),
+    )

@@ -1,0 +1,137 @@
+"""The image parts of a network as modules with plain tensors in and out, which exporters trace.
+
+Names of inputs and outputs are those of the exported folder (docs/export.md).
+Shapes: B images, N objects, P points, C channels, h and w of the stride-16 map, D channels of a matching key.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2
+from masklet.models.types import ImageFeatures, PromptTensors
+
+__all__ = ["SAM1_OBJECT_SCORE", "DecoderOutputs", "ImageEncoderGraph", "PromptDecoderGraph", "SAM1PromptDecoderGraph"]
+
+SAM1_OBJECT_SCORE = 1e4
+"""Object score of SAM 1, which has none: its objects count as present."""
+
+DecoderOutputs = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Logits (N, 4, 4 h, 4 w), predicted IoU (N, 4), object scores (N, 1) and object pointers (N, 4, C)."""
+
+
+class ImageEncoderGraph(nn.Module):
+    """Normalized RGB to the features that prompts are decoded on."""
+
+    def __init__(self, network: SAM2 | SAM1) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode (1, 3, 16 h, 16 w); returns the stride-16 map, those of strides 4 and 8, and the matching keys.
+
+        SAM 1 has the first alone; keys are those of networks that match labels.
+        """
+        features = self.network.encode_image(pixels)
+        outputs = [features.embed_BCHW, *reversed(features.high_res_features)]
+        if features.stride8_BCHW is not None:
+            assert isinstance(self.network, SAM2)
+            outputs.append(self.network.matching_keys(features))
+        return tuple(outputs)
+
+
+class PromptDecoderGraph(nn.Module):
+    """Features and prompts of SAM 2 to all four candidate masks of each object; the caller selects among them.
+
+    `expands` repeats the features of one image for every object explicitly; else an addition broadcasts them, which
+    some exporters fix to one image.
+    """
+
+    def __init__(self, network: SAM2, *, expands: bool = False) -> None:
+        super().__init__()
+        self.prompt_encoder, self.decoder = network.sam_prompt_encoder, network.sam_mask_decoder
+        self.expands = expands
+        self.pointer_proj: nn.Module = network.obj_ptr_proj if network.config.memory is not None else nn.Identity()
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        high_res_features_0: Tensor,
+        high_res_features_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> DecoderOutputs:
+        """Decode prompts of N objects.
+
+        Args:
+            image_embeddings: (B, C, h, w), B is 1 or N.
+            high_res_features_0: (1, C / 8, 4 h, 4 w).
+            high_res_features_1: (1, C / 4, 2 h, 2 w).
+            point_coords: (N, P, 2) in pixels of the network's input.
+            point_labels: (N, P) as `PromptTensors.labels_BN`, as floats.
+            mask_input: (N, 1, 4 h, 4 w) logits.
+            has_mask_input: (N,), 1 where the mask counts and 0 where there is none.
+        """
+        height, width = image_embeddings.shape[-2:]
+        encoder, prompts = self.prompt_encoder, PromptTensors(point_coords, point_labels)
+        dense_NCHW = torch.where(
+            has_mask_input[:, None, None, None] > 0.5,
+            encoder.mask_downscaling(mask_input),
+            encoder.no_mask_embed.weight[..., None, None],
+        )
+        if encoder.drawing is not None:
+            dense_NCHW = dense_NCHW + encoder.drawing(prompts, height, width)
+        if self.expands:
+            rows = torch.arange(point_coords.shape[0], device=point_coords.device) % image_embeddings.shape[0]
+            image_embeddings = image_embeddings.index_select(0, rows)
+        prediction = self.decoder(
+            ImageFeatures(image_embeddings, (high_res_features_1, high_res_features_0)),
+            encoder.pe_layer.grid(height, width),
+            encoder.encode_points(prompts, height, width, pads=True),
+            dense_NCHW,
+        )
+        pointers = self.pointer_proj(prediction.tokens_BKC)
+        return prediction.logits_BKHW, prediction.iou_BK, prediction.object_score_B1, pointers
+
+
+class SAM1PromptDecoderGraph(nn.Module):
+    """Features and prompts of SAM 1 to all four candidate masks of each object.
+
+    The caller appends a padding point, label -1, to points without a box.
+    """
+
+    def __init__(self, network: SAM1, *, expands: bool = False) -> None:
+        super().__init__()
+        self.prompt_encoder, self.decoder, self.expands = network.prompt_encoder, network.mask_decoder, expands
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> DecoderOutputs:
+        """Decode prompts of N objects; see `PromptDecoderGraph.forward`. Pointers are the output tokens themselves."""
+        height, width = image_embeddings.shape[-2:]
+        encoder = self.prompt_encoder
+        dense_NCHW = torch.where(
+            has_mask_input[:, None, None, None] > 0.5,
+            encoder.mask_downscaling(mask_input),
+            encoder.no_mask_embed.weight[..., None, None],
+        )
+        if self.expands:
+            rows = torch.arange(point_coords.shape[0], device=point_coords.device) % image_embeddings.shape[0]
+            image_embeddings = image_embeddings.index_select(0, rows)
+        prediction = self.decoder(
+            ImageFeatures(image_embeddings),
+            encoder.pe_layer.grid(height, width),
+            encoder.encode_points(PromptTensors(point_coords, point_labels), height, width, pads=False),
+            dense_NCHW,
+        )
+        scores = torch.full_like(prediction.iou_BK[:, :1], SAM1_OBJECT_SCORE)  # infinite, which files hold badly
+        return prediction.logits_BKHW, prediction.iou_BK, scores, prediction.tokens_BKC
