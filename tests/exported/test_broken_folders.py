@@ -211,7 +211,7 @@ def test_options_of_a_runtime_do_not_go_with_weights(option: dict) -> None:
 def test_a_folder_for_images_does_not_track(tmp_path: Path, small_video: np.ndarray) -> None:
     model = SAM(write_folder(tmp_path / "images", small_network(CONVNET)))
     assert not model.info().supports_video
-    with pytest.raises(ModelError, match="exported for images only.*--parts all"):
+    with pytest.raises(ModelError, match=r"exported for images only.*--parts all"):
         model.session(small_video)
 
 

@@ -135,9 +135,8 @@ class ExportedNetwork:
         """Condition the features of one frame on the memory of each object, in the smallest graph that holds it."""
         video, context = self.manifest.video, memory_context
         assert video is not None, "an export for images only"
-        count = len(context.spatial)
-        slots = next(slots for slots in video.slots if slots >= count)
-        most, number = video.slots[slots], len(context.pointers)
+        count, number = len(context.spatial), len(context.pointers)
+        slots, most = next(each for each in video.slots.items() if each[0] >= count and each[1] >= number)
         objects, channels, height, width = context.spatial[0].shape
         memories = np.zeros((objects, slots, channels, height, width), np.float32)
         for i, memory in enumerate(context.spatial):
