@@ -97,7 +97,7 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
                 "SAM opens sam2.1_t.pt, sam_b.pt, mobile_sam.pt and others that `masklet models` lists"
             )
         path = locate(card, progress)
-    require_torch(f"the weights of {path.name}")
+    require_torch(f"opening {path.name}")
     name, network = _build_network(read_tensors(path), path)
     return LoadedModel(network, name, path, MODELS.get(BUILTIN if name == "builtin" else name))
 

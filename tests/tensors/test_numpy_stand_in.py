@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from masklet.tensors import numpy_functional, numpy_torch
 from masklet.tensors.numpy_tensor import Tensor
+from masklet.tensors.safetensors_file import read_header, read_safetensors, write_safetensors
 
 RANDOM = np.random.default_rng(7)
 ARRAYS = {
@@ -173,3 +177,42 @@ def test_weights_need_pytorch() -> None:
     done = run_python("from masklet import SAM; SAM()", MASKLET_TENSORS="numpy")
     assert "needs PyTorch" in done.err
     assert "exported folder" in done.err
+
+
+@pytest.mark.parametrize("spoil", [None, b"", b"\xff" * 8, b"\x02\0\0\0\0\0\0\0[]"])
+def test_safetensors_files_are_those_of_the_package(spoil: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    tensors = {name: numpy_torch.from_numpy(array) for name, array in ARRAYS.items()}
+    tensors["brain"] = tensors["rows"].to(numpy_torch.bfloat16)
+    write_safetensors(tensors, path, {"title": "small"})
+    if spoil is not None:
+        path.write_bytes(spoil)
+        with pytest.raises(ValueError, match="header"):
+            read_safetensors(path)
+        return
+    package = load_file(path)
+    again = read_safetensors(path)
+    assert set(package) == set(again) == set(tensors)
+    for name, tensor in package.items():
+        assert str(again[name].dtype) == str(tensor.dtype)
+        np.testing.assert_array_equal(again[name].float().numpy(), tensor.float().numpy())
+    save_file({name: tensor.contiguous() for name, tensor in package.items()}, path, metadata={"title": "other"})
+    assert read_header(path)[0]["__metadata__"] == {"title": "other"}
+    assert (read_safetensors(path)["brain"].float() == tensors["brain"].float()).all()
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, "4 bytes for"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}, "out of place"),
+        ({"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}, "of type 'C64'"),
+        ({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "bytes behind"),
+        ({"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}, "36 bytes"),
+    ],
+)
+def test_a_damaged_safetensors_file_is_an_error(entry: dict, words: str, tmp_path: Path) -> None:
+    header = json.dumps({"one": entry}).encode()
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    with pytest.raises(ValueError, match=words):
+        read_safetensors(tmp_path / "file")

@@ -163,8 +163,8 @@ def check_exported_use(device: object, precision: str, image_size: int | None) -
             f"device={device!r:.40} does not go with an exported folder: name the devices of its runtime instead, such "
             "as providers=['CUDAExecutionProvider']"
         )
-    for name, value in (("precision", precision if precision != "auto" else None), ("image_size", image_size)):
-        if value is not None:
+    for name, value in (("precision", precision), ("image_size", image_size)):
+        if value not in (None, "auto", "fp32"):  # what goes into a graph and comes out of it is fp32
             raise InputError(
                 f"{name}={value!r:.40} does not go with an exported folder, whose graphs have one: leave it out, or "
                 "export the model again"

@@ -21,7 +21,7 @@ from masklet.masks import rle
 from masklet.media import Video
 from masklet.models.sam2.config import CONFIGS
 from masklet.prompts import ObjectPrompt
-from masklet.tensors import Tensor, torch
+from masklet.tensors import HAS_TORCH, Tensor, torch
 from masklet.video.memory_bank import FrameState, TrackedObject
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.propagation import PropagationState
@@ -165,8 +165,6 @@ def write_session(
         StateError: if frames of this source come only once, so that nothing could be resumed.
         InputError: if a custom memory selector cannot be recognized by its name.
     """
-    from safetensors.torch import save_file
-
     if not context.video.seekable:
         raise StateError(
             f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be resumed: "
@@ -190,7 +188,14 @@ def write_session(
     tensors = dict(_tensors(state))
     header = {METADATA_KEY: json.dumps(doc, separators=(",", ":"), allow_nan=False)}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        if HAS_TORCH:
+            from safetensors.torch import save_file
+
+            save_file(tensors, temporary, metadata=header)
+        else:
+            from masklet.tensors.safetensors_file import write_safetensors
+
+            write_safetensors(tensors, Path(temporary), header)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # the name must never stand for a file whose content is not on the disk yet
     return Path(path)
