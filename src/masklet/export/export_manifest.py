@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from masklet.load_model import LoadedModel
 from masklet.models.sam1 import SAM1
@@ -34,7 +33,7 @@ def describe_file(path: Path, role: str) -> dict[str, Any]:
     return {"name": path.name, "role": role, "bytes": path.stat().st_size, "sha256": hasher.hexdigest()}
 
 
-def network_arrays(network: SAM2 | SAM1) -> dict[str, npt.NDArray[np.float32]]:
+def network_arrays(network: SAM2 | SAM1) -> dict[str, Any]:
     """Return learned constants that are used outside of the graphs, by their name in `constants.npz`."""
     if not isinstance(network, SAM2):
         return {"no_memory_embedding": np.zeros(network.config.width, np.float32)}

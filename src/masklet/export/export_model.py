@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from masklet.errors import InputError, OutputError
+from masklet.errors import InputError, ModelError, OutputError
 from masklet.export.export_manifest import (
     CONSTANTS_FILE,
     FORMAT_VERSION,
@@ -25,10 +25,11 @@ from masklet.export.export_manifest import (
     describe_model,
     network_arrays,
 )
-from masklet.export.export_parity import BOUNDS, ParityMeter, compare_images
-from masklet.export.graph_parts import image_parts
+from masklet.export.export_parity import BOUNDS, ParityMeter, compare_images, compare_video
+from masklet.export.graph_parts import MEMORY_SLOTS, GraphPart, image_parts, pointer_slots, video_parts
 from masklet.export.onnx_graphs import OPSET, OnnxGraph, check_onnx_installed, write_onnx
 from masklet.load_model import LoadedModel
+from masklet.models.sam2 import SAM2
 from masklet.runtime import standard_torch
 
 __all__ = ["FORMATS", "LAYOUTS", "PARTS", "PRECISIONS", "ModelExportOptions", "export_model"]
@@ -38,7 +39,8 @@ PARTS = ("image", "video", "all")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 LAYOUTS = ("masklet", "anylabeling", "transformers", "onnxruntime")
 """The first of each is the default."""
-NUM_SAMPLE_IMAGES = 2
+NUM_SAMPLE_IMAGES, NUM_SAMPLE_FRAMES = 2, 20
+SAMPLE_FRAME_SIZE = (288, 480)
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -104,6 +106,32 @@ def sample_images(count: int = NUM_SAMPLE_IMAGES) -> list[Rgb]:
     return [ProceduralSource().sample_image(np.random.default_rng(seed)).rgb for seed in range(count)]
 
 
+def sample_video() -> tuple[Rgb, npt.NDArray[np.bool_]]:
+    """Draw frames (T, H, W, 3) in which objects cover each other, and the masks (N, H, W) of the first."""
+    from masklet.synthetic import SCENARIOS, ProceduralSource
+
+    clip = SCENARIOS["occlusion"](0, 0, SAMPLE_FRAME_SIZE, NUM_SAMPLE_FRAMES, ProceduralSource())
+    return clip.frames_THW3, clip.masks_TNHW[0]
+
+
+def selected_parts(loaded: LoadedModel, parts: str) -> Iterator[GraphPart]:
+    """Yield the parts to export.
+
+    Raises:
+        ModelError: if parts for video are selected, and the model has no memory.
+    """
+    if parts != "image":
+        network = loaded.require_sam2("be exported for videos")
+        if not network.supports_video:
+            raise ModelError(
+                f"{loaded.name} ({loaded.path}) has no memory in its file: export its image parts (--parts image)"
+            )
+    if parts != "video":
+        yield from image_parts(loaded.network)
+    if parts != "image":
+        yield from video_parts(network)
+
+
 @standard_torch()
 def export_model(
     loaded: LoadedModel,
@@ -133,10 +161,11 @@ def export_model(
     check_onnx_installed()
     images = sample_images() if images is None else list(images)
     network, report = loaded.network.eval(), on_step or (lambda step: None)
+    has_video = options.parts != "image"
     with complete_folder(Path(out), overwrite=overwrite) as folder:
         files: list[dict[str, Any]] = []
         graphs = {}
-        for part in image_parts(network):
+        for part in selected_parts(loaded, options.parts):
             report(f"writing {part.name}")
             path = folder / f"{part.name}.onnx"
             write_onnx(part, path)
@@ -145,9 +174,11 @@ def export_model(
         meter = ParityMeter(graphs)
         report("comparing with the model")
         compare_images(meter, network, images)
+        if has_video and isinstance(network, SAM2):
+            compare_video(meter, network, *sample_video())
         bounds = dict.fromkeys(graphs, BOUNDS["fp32"])
         meter.check(bounds)
-        np.savez(folder / CONSTANTS_FILE, allow_pickle=False, **network_arrays(network))
+        np.savez(folder / CONSTANTS_FILE, **network_arrays(network))
         files.append(describe_file(folder / CONSTANTS_FILE, "constants"))
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -158,9 +189,10 @@ def export_model(
             "opset": OPSET if options.format == "onnx" else None,
             "parts": [entry["role"] for entry in files if entry["role"] != "constants"],
             "files": files,
-            **describe_model(loaded, {}),
+            **describe_model(loaded, {slots: pointer_slots(slots) for slots in MEMORY_SLOTS} if has_video else {}),
             "parity": {
                 "images": len(images),
+                "frames": NUM_SAMPLE_FRAMES if has_video else 0,
                 "bounds": {name: asdict(bound) for name, bound in bounds.items()},
                 "measured": meter.report(),
             },

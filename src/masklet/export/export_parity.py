@@ -15,14 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from masklet.errors import OutputError
+from masklet.export.graph_parts import MEMORY_SLOTS, pointer_slots
+from masklet.masks.ops import masks_to_boxes
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
-from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
-from masklet.transforms import ImageTransform
+from masklet.models.types import (
+    FrameMemory,
+    ImageFeatures,
+    MaskPrediction,
+    MemoryContext,
+    PromptTensors,
+    SelectedMasks,
+    empty_prompt,
+)
+from masklet.transforms import ImageTransform, preprocess_frame
+from masklet.video.memory_selection import AvailableMemory, RecentFrames
 
-__all__ = ["BOUNDS", "Graph", "ParityBounds", "ParityMeter", "PartParity", "compare_images"]
+__all__ = ["BOUNDS", "Graph", "ParityBounds", "ParityMeter", "PartParity", "compare_images", "compare_video"]
 
 Graph = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 """Runs a graph: arrays by name to arrays by name."""
@@ -77,7 +89,12 @@ class ParityMeter:
         self.parts: dict[str, PartParity] = {}
 
     def run(self, name: str, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run a graph, record how far its outputs are from those expected, and return them."""
+        """Run a graph, record how far its outputs are from those expected, and return them.
+
+        What is expected comes back where the folder has no such graph.
+        """
+        if name not in self.graphs:
+            return dict(expected)
         part = self.parts.setdefault(name, PartParity())
         outputs = self.graphs[name]({key: value.numpy() for key, value in inputs.items()})
         found = {key: torch.from_numpy(np.asarray(outputs[key])) for key in expected}
@@ -90,6 +107,8 @@ class ParityMeter:
 
     def add_masks(self, name: str, found_NKHW: Tensor, expected_NKHW: Tensor) -> None:
         """Record the IoU of all masks of logits above 0; two empty masks agree."""
+        if name not in self.graphs:
+            return
         inside, expected = (logits.flatten(0, 1).flatten(1) > 0 for logits in (found_NKHW, expected_NKHW))
         union = (inside | expected).sum(1)
         iou = torch.where(union > 0, (inside & expected).sum(1) / union.clamp(min=1), 1.0)
@@ -160,8 +179,12 @@ def decoder_inputs(features: ImageFeatures, prompts: PromptTensors, *, pads: boo
 
 def decode(network: Network, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
     """Decode prompts on the features of one image, with the network."""
-    rows = torch.zeros(len(prompts.points_BN2), dtype=torch.long)
-    return network.decode(features.index_select(rows), prompts)
+    return network.decode(expand(features, len(prompts.points_BN2)), prompts)
+
+
+def expand(features: ImageFeatures, count: int) -> ImageFeatures:
+    """Repeat the features of one image for `count` objects, without a copy."""
+    return features.index_select(torch.zeros(count, dtype=torch.long))
 
 
 def compare_encoder(meter: ParityMeter, network: Network, pixels_13HW: Tensor) -> tuple[ImageFeatures, ImageFeatures]:
@@ -208,3 +231,87 @@ def compare_decoder(
     inputs = decoder_inputs(features, prompts, pads=isinstance(network, SAM1))
     found = meter.run("prompt_decoder", inputs, {**outputs, "pointers": pointers})
     meter.add_masks("prompt_decoder", found["masks"], expected.logits_BKHW)
+
+
+@torch.no_grad()
+def compare_video(meter: ParityMeter, network: SAM2, frames_THW3: Rgb, masks_NHW: npt.NDArray[np.bool_]) -> None:
+    """Compare all graphs while the network tracks objects, from their boxes on the first frame, by memory alone."""
+    size = (int(frames_THW3.shape[1]), int(frames_THW3.shape[2]))
+    input_size = network.frame_input_size(size)
+    corners = ImageTransform(size, input_size).transform_coords(masks_to_boxes(masks_NHW).reshape(-1, 2, 2))
+    count = len(masks_NHW)
+    boxes = PromptTensors(torch.from_numpy(corners).float(), torch.tensor([[2.0, 3.0]]).expand(count, -1))
+    memories: list[FrameMemory] = []
+    for index, rgb in enumerate(frames_THW3):
+        features, _ = compare_encoder(
+            meter, network, preprocess_frame(rgb, input_size, exact=network.config.matching is None)
+        )
+        if index == 0:
+            plain = network.add_no_memory_embedding(features)
+            prediction = decode(network, plain, boxes)
+            compare_decoder(meter, network, plain, boxes, prediction)
+        else:
+            available = AvailableMemory((0,), range(1, index))
+            selected = RecentFrames().select(index, available, reverse=False, length=len(frames_THW3))
+            context = MemoryContext(
+                tuple(memories[frame].spatial_BMHW for frame, _ in selected.spatial),
+                tuple(age for _, age in selected.spatial),
+                tuple(memories[frame].pointer_BC for frame, _ in selected.pointers),
+                tuple(offset for _, offset in selected.pointers),
+                selected.max_pointers,
+            )
+            conditioned = network.condition_on_memory(expand(features, count), context)
+            unprompted = empty_prompt(count, torch.device("cpu"))
+            prediction = network.decode(conditioned, unprompted)
+            name, inputs = attention_inputs(features, context)
+            found = meter.run(name, inputs, {"conditioned": conditioned.embed_BCHW})
+            by_graph = ImageFeatures(found["conditioned"], conditioned.high_res_features)
+            meter.add_masks(name, network.decode(by_graph, unprompted).logits_BKHW, prediction.logits_BKHW)
+            compare_decoder(meter, network, conditioned, unprompted, prediction)
+        masks = network.select_mask(prediction, multimask=index > 0)
+        memories.append(compare_memory_encoder(meter, network, features, masks, prompted=index == 0))
+
+
+def attention_inputs(features: ImageFeatures, context: MemoryContext) -> tuple[str, dict[str, Tensor]]:
+    """Return the name and the inputs of the graph of memory attention that has room for the memories of a context."""
+    slots = min(slots for slots in MEMORY_SLOTS if slots >= len(context.spatial))
+    free, free_pointers = slots - len(context.spatial), pointer_slots(slots) - len(context.pointers)
+    memories_NKMHW = torch.stack(context.spatial, dim=1)
+    pointers_NQC = torch.stack(context.pointers, dim=1)
+    offsets_Q = torch.tensor(context.pointer_offsets).float() / max(context.max_pointers - 1, 1)
+    return f"memory_attention_{slots}", {
+        "image_embeddings": features.embed_BCHW[:1],
+        "memories": pad(memories_NKMHW, (0, 0) * 3 + (0, free)),
+        "ages": pad(torch.tensor(context.temporal_positions), (0, free)),
+        "memory_valid": pad(torch.ones(len(context.spatial)), (0, free)),
+        "pointers": pad(pointers_NQC, (0, 0, 0, free_pointers)),
+        "pointer_offsets": pad(offsets_Q, (0, free_pointers)),
+        "pointer_valid": pad(torch.ones(len(context.pointers)), (0, free_pointers)),
+    }
+
+
+def compare_memory_encoder(
+    meter: ParityMeter, network: SAM2, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool
+) -> FrameMemory:
+    """Run the graph of the memory encoder; return the network's memory.
+
+    The masks that are compared are those of the same frame, conditioned on its own memory alone.
+    """
+    memory = network.encode_memory(features, masks, prompted=prompted)
+    inputs = {
+        "image_embeddings": features.embed_BCHW,
+        "masks": masks.logits_B1HW,
+        "object_scores": masks.object_score_B1,
+        "prompted": torch.tensor([float(prompted)]),
+    }
+    found = meter.run("memory_encoder", inputs, {"memory": memory.spatial_BMHW})
+    if not prompted:  # once is enough: attention takes most of the time
+        return memory
+    count = len(memory.pointer_BC)
+    decoded = []
+    for spatial in (found["memory"], memory.spatial_BMHW):
+        context = MemoryContext((spatial,), (1,), (memory.pointer_BC,), (1,))
+        conditioned = network.condition_on_memory(expand(features, count), context)
+        decoded.append(network.decode(conditioned, empty_prompt(count, torch.device("cpu"))).logits_BKHW)
+    meter.add_masks("memory_encoder", *decoded)
+    return memory

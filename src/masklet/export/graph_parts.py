@@ -12,15 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from masklet.export.image_graphs import ImageEncoderGraph, PromptDecoderGraph, SAM1PromptDecoderGraph
+from masklet.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2, ConvNetConfig
 
-__all__ = ["GraphPart", "has_dynamic_size", "image_parts"]
+__all__ = ["MEMORY_SLOTS", "GraphPart", "has_dynamic_size", "image_parts", "pointer_slots", "video_parts"]
 
 STRIDE = 16
 """Pixels of the input per cell of the map that h and w count."""
 EXAMPLE_OBJECTS, EXAMPLE_POINTS = 3, 5
 """Sizes of the dynamic axes in example inputs: exporters take 1 for a constant."""
+MEMORY_SLOTS = (1, 4, 7)
+"""Numbers of memories that there is a graph of memory attention for; missing ones are masked."""
+RECENT_POINTERS = 15
+"""Pointers of frames that were not prompted, as `masklet.video.RecentFrames` selects them."""
 
 Axes = Mapping[str, Mapping[int, str]]
 """Dynamic axes of each input, such as {"masks": {0: "N", 2: "4*h"}}."""
@@ -99,3 +104,63 @@ def image_parts(network: SAM2 | SAM1, *, expands: bool = False) -> Iterator[Grap
         {name: axis for name, axis in axes.items() if axis},
         () if expands else ("image_embeddings",),
     )
+
+
+def pointer_slots(memories: int) -> int:
+    """Return the number of pointers of the graph for `memories` memories.
+
+    A frame attends to the pointers of prompted frames, at most one for each memory, and of fifteen frames before it.
+
+    Example:
+        >>> pointer_slots(7)
+        22
+    """
+    return memories + RECENT_POINTERS
+
+
+def video_parts(network: SAM2) -> Iterator[GraphPart]:
+    """Yield the memory encoder, and memory attention for each number of memories in `MEMORY_SLOTS`."""
+    assert network.config.memory is not None
+    dynamic = has_dynamic_size(network)
+    C, M = network.config.width, network.config.memory.channels
+    h, w = (8, 12) if dynamic else (network.image_size // STRIDE, network.image_size // STRIDE)
+    count = EXAMPLE_OBJECTS
+
+    def with_size(axes: dict[str, dict[int, str]], sizes: dict[str, dict[int, str]]) -> Axes:
+        return {name: {**axes.get(name, {}), **sizes.get(name, {})} for name in axes | sizes} if dynamic else axes
+
+    yield GraphPart(
+        "memory_encoder",
+        MemoryEncoderGraph(network),
+        {
+            "image_embeddings": torch.zeros(1, C, h, w),
+            "masks": torch.zeros(count, 1, 4 * h, 4 * w),
+            "object_scores": torch.zeros(count, 1),
+            "prompted": torch.zeros(1),
+        },
+        ("memory",),
+        with_size(
+            {"masks": {0: "N"}, "object_scores": {0: "N"}},
+            {"image_embeddings": {2: "h", 3: "w"}, "masks": {2: "4*h", 3: "4*w"}},
+        ),
+    )
+    for memories in MEMORY_SLOTS:
+        pointers = pointer_slots(memories)
+        yield GraphPart(
+            f"memory_attention_{memories}",
+            MemoryAttentionGraph(network),
+            {
+                "image_embeddings": torch.zeros(1, C, h, w),
+                "memories": torch.zeros(count, memories, M, h, w),
+                "ages": torch.zeros(memories, dtype=torch.int64),
+                "memory_valid": torch.ones(memories),
+                "pointers": torch.zeros(count, pointers, C),
+                "pointer_offsets": torch.zeros(pointers),
+                "pointer_valid": torch.ones(pointers),
+            },
+            ("conditioned",),
+            with_size(
+                {"memories": {0: "N"}, "pointers": {0: "N"}},
+                {"image_embeddings": {2: "h", 3: "w"}, "memories": {3: "h", 4: "w"}},
+            ),
+        )

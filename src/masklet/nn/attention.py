@@ -30,10 +30,9 @@ def axial_rope(
     Returns cosine and sine, (2, height * width, channels / 2), fp32, tokens row by row.
     """
     frequencies = 1.0 / theta ** (torch.arange(0, channels, 4, device=device)[: channels // 4].float() / channels)
-    token = torch.arange(height * width, device=device)
-    x, y = (token % width).float(), (token // width).float()
-    angle_TP = torch.cat([torch.outer(x, frequencies), torch.outer(y, frequencies)], dim=-1)
-    return torch.stack([angle_TP.cos(), angle_TP.sin()])
+    x_WF, y_HF = (torch.outer(torch.arange(n, device=device).float(), frequencies) for n in (width, height))
+    angle_HWP = torch.cat([x_WF[None].expand(height, -1, -1), y_HF[:, None].expand(-1, width, -1)], dim=-1)
+    return torch.stack([angle_HWP.cos(), angle_HWP.sin()]).flatten(1, 2)
 
 
 def apply_rope(x_BHTD: Tensor, rope_2TP: Tensor) -> Tensor:
