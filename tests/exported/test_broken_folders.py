@@ -18,7 +18,7 @@ from masklet.errors import CheckpointError, InputError, ModelError, UnknownModel
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("exported") / "whole", small_network(CONVNET), video=True)
+    return write_folder(tmp_path_factory.mktemp("exported") / "whole", small_network(CONVNET), slots={1: 16})
 
 
 @pytest.fixture

@@ -16,29 +16,13 @@ import numpy as np
 import torch
 
 from masklet.export.export_manifest import describe_file, describe_model, network_arrays
-from masklet.export.graph_parts import GraphPart, image_parts
+from masklet.export.graph_parts import GraphPart, image_parts, video_parts
 from masklet.exported.graphs import Arrays
 from masklet.exported.manifest import read_manifest
 from masklet.exported.network import ExportedNetwork
 from masklet.load_model import LoadedModel
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
-
-VIDEO_PARTS = {
-    "memory_encoder": (("image_embeddings", "masks", "object_scores", "prompted"), ("memory",)),
-    "memory_attention_1": (
-        (
-            "image_embeddings",
-            "memories",
-            "ages",
-            "memory_valid",
-            "pointers",
-            "pointer_offsets",
-            "pointer_valid",
-        ),
-        ("conditioned",),
-    ),
-}
 
 
 def stub_graph(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], opset: int = 18) -> None:
@@ -60,12 +44,17 @@ def stub_graph(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], op
     onnx.save(model, path)
 
 
-def write_folder(folder: Path, network: SAM2 | SAM1, *, name: str = "small", video: bool = False) -> Path:
-    """Write a complete folder of stubs for a network."""
+def write_folder(
+    folder: Path, network: SAM2 | SAM1, *, name: str = "small", slots: Mapping[int, int] | None = None
+) -> Path:
+    """Write a complete folder of stubs for a network; `slots` are memories and pointers of its memory attention."""
     folder.mkdir(parents=True)
     signatures = {part.name: (tuple(part.inputs), part.outputs) for part in image_parts(network)}
-    if video:
-        signatures |= VIDEO_PARTS
+    if slots:
+        assert isinstance(network, SAM2)
+        made = {part.name: (tuple(part.inputs), part.outputs) for part in video_parts(network)}
+        names = ["memory_encoder", *(f"memory_attention_{memories}" for memories in slots)]
+        signatures |= {name: made[name] for name in names}
     for part, (inputs, outputs) in signatures.items():
         stub_graph(folder / f"{part}.onnx", inputs, outputs)
     np.savez(folder / "constants.npz", **network_arrays(network))
@@ -82,7 +71,7 @@ def write_folder(folder: Path, network: SAM2 | SAM1, *, name: str = "small", vid
             *(describe_file(folder / f"{part}.onnx", part) for part in signatures),
             describe_file(folder / "constants.npz", "constants"),
         ],
-        **describe_model(loaded, {1: 16} if video else {}),
+        **describe_model(loaded, slots or {}),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
