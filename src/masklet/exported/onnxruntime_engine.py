@@ -34,7 +34,11 @@ class OnnxRuntimeEngine:
         try:
             import onnxruntime
         except ImportError:
-            raise MissingExtraError.for_package("onnxruntime", "onnxruntime") from None
+            folder = next(iter(files.values())).parent
+            raise MissingExtraError(
+                f"onnxruntime is not installed, and {folder} needs it: pip install onnxruntime, which comes with the extra "
+                "'onnxruntime' too"
+            ) from None
         self.runtime: Any = onnxruntime
         self.files, self.signatures, self.options, self.threads = files, signatures, options, threads
         self.providers = list(options.providers) or [CPU_PROVIDER]

@@ -30,7 +30,11 @@ class OpenVinoEngine:
         try:
             import openvino
         except ImportError:
-            raise MissingExtraError.for_package("openvino", "openvino") from None
+            folder = next(iter(files.values())).parent
+            raise MissingExtraError(
+                f"openvino is not installed, and {folder} needs it: pip install openvino, which comes with the extra "
+                "'openvino' too"
+            ) from None
         self.core: Any = openvino.Core()
         self.files, self.signatures, self.threads = files, signatures, threads
         available = self.core.available_devices
