@@ -24,13 +24,18 @@ FORMAT_VERSION = 1
 """Raised when a runtime of an earlier version could not read the folder."""
 
 
-def describe_file(path: Path, role: str) -> dict[str, Any]:
-    """Describe a file of the folder: name, role, size and hash."""
+def describe_file(path: Path, role: str, folder: Path) -> dict[str, Any]:
+    """Describe a file of `folder`: name below the folder, role, size and hash."""
     hasher = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             hasher.update(block)
-    return {"name": path.name, "role": role, "bytes": path.stat().st_size, "sha256": hasher.hexdigest()}
+    return {
+        "name": path.relative_to(folder).as_posix(),
+        "role": role,
+        "bytes": path.stat().st_size,
+        "sha256": hasher.hexdigest(),
+    }
 
 
 def network_arrays(network: SAM2 | SAM1) -> dict[str, Any]:

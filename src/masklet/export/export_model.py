@@ -28,6 +28,7 @@ from masklet.export.export_manifest import (
 from masklet.export.export_parity import BOUNDS, ParityMeter, compare_images, compare_video
 from masklet.export.graph_parts import MEMORY_SLOTS, GraphPart, image_parts, pointer_slots, video_parts
 from masklet.export.onnx_graphs import OPSET, OnnxGraph, check_onnx_installed, write_onnx
+from masklet.export.onnx_layouts import write_layout
 from masklet.load_model import LoadedModel
 from masklet.models.sam2 import SAM2
 from masklet.runtime import standard_torch
@@ -63,6 +64,11 @@ class ModelExportOptions:
             value = getattr(self, name)
             if value not in allowed:
                 raise InputError(f"{name} {value!r:.40} is unknown; choose one of {', '.join(allowed)}")
+        if self.layout != LAYOUTS[0] and (self.format, self.parts) != ("onnx", "image"):
+            raise InputError(
+                f"layout {self.layout} has the image parts as ONNX only, not format {self.format} with parts "
+                f"{self.parts}: leave both out, or choose the layout masklet"
+            )
 
 
 @contextmanager
@@ -114,12 +120,13 @@ def sample_video() -> tuple[Rgb, npt.NDArray[np.bool_]]:
     return clip.frames_THW3, clip.masks_TNHW[0]
 
 
-def selected_parts(loaded: LoadedModel, parts: str) -> Iterator[GraphPart]:
+def selected_parts(loaded: LoadedModel, options: ModelExportOptions) -> Iterator[GraphPart]:
     """Yield the parts to export.
 
     Raises:
         ModelError: if parts for video are selected, and the model has no memory.
     """
+    parts = options.parts
     if parts != "image":
         network = loaded.require_sam2("be exported for videos")
         if not network.supports_video:
@@ -127,7 +134,7 @@ def selected_parts(loaded: LoadedModel, parts: str) -> Iterator[GraphPart]:
                 f"{loaded.name} ({loaded.path}) has no memory in its file: export its image parts (--parts image)"
             )
     if parts != "video":
-        yield from image_parts(loaded.network)
+        yield from image_parts(loaded.network, fixed_size=options.layout != LAYOUTS[0])
     if parts != "image":
         yield from video_parts(network)
 
@@ -161,25 +168,37 @@ def export_model(
     check_onnx_installed()
     images = sample_images() if images is None else list(images)
     network, report = loaded.network.eval(), on_step or (lambda step: None)
+    if options.layout == "transformers" and not isinstance(network, SAM2):
+        raise InputError(
+            f"{loaded.name} is a SAM 1, of which the layout transformers is not written: choose the layout masklet, "
+            "anylabeling or onnxruntime"
+        )
     has_video = options.parts != "image"
     with complete_folder(Path(out), overwrite=overwrite) as folder:
-        files: list[dict[str, Any]] = []
-        graphs = {}
-        for part in selected_parts(loaded, options.parts):
+        graphs: dict[str, OnnxGraph] = {}
+        paths: dict[str, Path] = {}
+        for part in selected_parts(loaded, options):
             report(f"writing {part.name}")
             path = folder / f"{part.name}.onnx"
             write_onnx(part, path)
-            files.append(describe_file(path, part.name))
+            paths[part.name] = path
             graphs[part.name] = OnnxGraph(path)
-        meter = ParityMeter(graphs)
+        is_own = options.layout == LAYOUTS[0]
+        meter = ParityMeter(graphs, with_keys=is_own)
         report("comparing with the model")
         compare_images(meter, network, images)
         if has_video and isinstance(network, SAM2):
             compare_video(meter, network, *sample_video())
         bounds = dict.fromkeys(graphs, BOUNDS["fp32"])
         meter.check(bounds)
-        np.savez(folder / CONSTANTS_FILE, **network_arrays(network))
-        files.append(describe_file(folder / CONSTANTS_FILE, "constants"))
+        written = [(path, name) for name, path in paths.items()]
+        if is_own:
+            np.savez(folder / CONSTANTS_FILE, **network_arrays(network))
+            written.append((folder / CONSTANTS_FILE, "constants"))
+        else:
+            report(f"writing the layout {options.layout}")
+            written = write_layout(options.layout, folder, paths, loaded)
+        files = [describe_file(path, role, folder) for path, role in written]
         manifest = {
             "format_version": FORMAT_VERSION,
             "masklet_version": import_module("masklet").__version__,
@@ -187,7 +206,7 @@ def export_model(
             "format": options.format,
             "precision": options.precision,
             "opset": OPSET if options.format == "onnx" else None,
-            "parts": [entry["role"] for entry in files if entry["role"] != "constants"],
+            "parts": list(paths),
             "files": files,
             **describe_model(loaded, {slots: pointer_slots(slots) for slots in MEMORY_SLOTS} if has_video else {}),
             "parity": {

@@ -51,17 +51,21 @@ def has_dynamic_size(network: SAM2 | SAM1) -> bool:
     return isinstance(network, SAM2) and isinstance(network.config.trunk, ConvNetConfig)
 
 
-def image_parts(network: SAM2 | SAM1, *, expands: bool = False) -> Iterator[GraphPart]:
-    """Yield the encoder and the prompt decoder; `expands` is for exporters that broadcast no first axis."""
-    dynamic, is_sam2 = has_dynamic_size(network), isinstance(network, SAM2)
+def image_parts(network: SAM2 | SAM1, *, expands: bool = False, fixed_size: bool = False) -> Iterator[GraphPart]:
+    """Yield the encoder and the prompt decoder.
+
+    `expands` is for exporters that broadcast no first axis; `fixed_size` is for still images only, without what videos
+    need.
+    """
+    dynamic, is_sam2 = has_dynamic_size(network) and not fixed_size, isinstance(network, SAM2)
     side = network.still_image_size
     # unequal sides, so that no axis is taken for another one
     height, width = (8 * STRIDE, 12 * STRIDE) if dynamic else (side, side)
     maps = ("image_embeddings", "high_res_features_0", "high_res_features_1") if is_sam2 else ("image_embeddings",)
-    matches = isinstance(network, SAM2) and network.matching_projection is not None
+    matches = isinstance(network, SAM2) and network.matching_projection is not None and not fixed_size
     yield GraphPart(
         "image_encoder",
-        ImageEncoderGraph(network),
+        ImageEncoderGraph(network, with_keys=matches),
         {"pixels": torch.zeros(1, 3, height, width)},
         (*maps, "matching_keys") if matches else maps,
         {"pixels": {2: "32*H", 3: "32*W"}} if dynamic else {},

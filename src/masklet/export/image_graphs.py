@@ -26,18 +26,18 @@ DecoderOutputs = tuple[Tensor, Tensor, Tensor, Tensor]
 class ImageEncoderGraph(nn.Module):
     """Normalized RGB to the features that prompts are decoded on."""
 
-    def __init__(self, network: SAM2 | SAM1) -> None:
+    def __init__(self, network: SAM2 | SAM1, *, with_keys: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.with_keys = network, with_keys
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Encode (1, 3, 16 h, 16 w); returns the stride-16 map, those of strides 4 and 8, and the matching keys.
 
-        SAM 1 has the first alone; keys are those of networks that match labels.
+        SAM 1 has the first alone; keys are for networks that match labels, in videos.
         """
         features = self.network.encode_image(pixels)
         outputs = [features.embed_BCHW, *reversed(features.high_res_features)]
-        if features.stride8_BCHW is not None:
+        if self.with_keys:
             assert isinstance(self.network, SAM2)
             outputs.append(self.network.matching_keys(features))
         return tuple(outputs)
