@@ -26,7 +26,7 @@ from masklet.evaluate import evaluate_sequence, find_davis_sequences, vos_report
 from masklet.evaluate.image_prompts import find_image_samples
 from masklet.evaluate.prompts_from_masks import prompt_from_mask, sample_evenly
 from masklet.image.predictor import ImagePredictor
-from masklet.load_model import load
+from masklet.load_model import LoadedModel, load
 from masklet.masks import iou
 from masklet.models.fast_cpu.convnet import FusedContext, FusedConvNet
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
@@ -475,7 +475,7 @@ def video_figures(model: SAM2, root: Path) -> float:
     """Return J&F of DAVIS sequences from the first mask, frames as large as the shipped model has them."""
     tracker = SAM()
     model.eval().video_pixels = tracker._loaded.require_sam2("track").video_pixels
-    tracker._use(replace(tracker._loaded, network=model), "cpu", "fp32")
+    tracker._use(LoadedModel(model, tracker._loaded.name, tracker._loaded.path, tracker._loaded.card), "cpu", "fp32")
     return vos_report([evaluate_sequence(tracker, sequence) for sequence in find_davis_sequences(root)]).total.jf
 
 

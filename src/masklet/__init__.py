@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from masklet.errors import MaskletError, MaskletWarning
+from masklet.errors import MaskletError, MaskletWarning, MissingExtraError
 
 if TYPE_CHECKING:
     from masklet.annotate import auto_annotate
@@ -58,7 +58,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'masklet' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value: object = getattr(import_module(_HOMES[name]), name)
+    try:
+        value: object = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.for_module(error) or error from None
     globals()[name] = value
     return value
 

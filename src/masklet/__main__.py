@@ -1,5 +1,21 @@
-"""`python -m masklet` is the same as `masklet`."""
+"""`python -m masklet` is the same as `masklet`: the command line, or one line that says which package it needs."""
 
-from masklet.cli.main import run
+import sys
 
-run()
+from masklet.errors import MissingExtraError
+
+
+def main() -> None:
+    """Run the command line of the process."""
+    try:
+        from masklet.cli.main import run
+    except ModuleNotFoundError as error:
+        missing = MissingExtraError.for_module(error)
+        if missing is None:
+            raise
+        sys.exit(f"masklet: {missing}")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -21,9 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from masklet.errors import InputError
+from masklet.tensors import HAS_TORCH, torch
 
 __all__ = [
     "LoadReading",
@@ -32,6 +31,7 @@ __all__ = [
     "adaptive_threads",
     "cgroup_folders",
     "cgroup_quota",
+    "choose_runtime_threads",
     "choose_threads",
     "fix_threads",
     "read_load",
@@ -222,7 +222,7 @@ def _get_chooser() -> ThreadChooser | None:
     """Return the chooser of this process, made at the first call."""
     global _chooser, _chooser_made
     if not _chooser_made:
-        _chooser, _chooser_made = ThreadChooser.for_process(os.environ), True
+        _chooser, _chooser_made = ThreadChooser.for_process(os.environ) if HAS_TORCH else None, True
     return _chooser
 
 
@@ -281,6 +281,18 @@ def thread_limit() -> int:
     if chooser is None or found != chooser.default:
         return found
     return chooser.most
+
+
+def choose_runtime_threads() -> int:
+    """Return how many threads another runtime than PyTorch takes: MASKLET_THREADS, else the cores within the quota.
+
+    Raises:
+        InputError: if MASKLET_THREADS is no whole number from 1.
+    """
+    if HAS_TORCH:
+        return thread_limit()
+    chooser = ThreadChooser.for_process(os.environ)
+    return torch.get_num_threads() if chooser is None else chooser.most
 
 
 def take_share(number: int, limit: int) -> None:

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+LIGHT_DEPENDENCIES = ("filelock", "jinja2", "rich", "safetensors", "typer")
+"""Packages that a complete installation has, and one for exported models alone need not."""
+
+
 class MaskletError(Exception):
     """The base class of all errors that masklet raises on purpose."""
 
@@ -93,6 +97,23 @@ class MissingExtraError(MaskletError, ImportError):
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
         """Make the error for `package`, which comes with masklet's extra `extra`."""
         return cls(f"{package} is not installed; it comes with the extra '{extra}': pip install 'masklet[{extra}]'")
+
+    @classmethod
+    def for_module(cls, error: ModuleNotFoundError) -> MissingExtraError | None:
+        """Make the error for a module that a complete installation has; None: it is none of these.
+
+        Example:
+            >>> str(MissingExtraError.for_module(ModuleNotFoundError("", name="filelock")))
+            'filelock is not installed, and this needs it: pip install filelock'
+        """
+        if error.name == "torch":
+            return cls(
+                "PyTorch is not installed, and this needs it: pip install torch, or export a model where PyTorch is "
+                "(masklet export MODEL --out DIR) and open the folder, which needs none"
+            )
+        if error.name in LIGHT_DEPENDENCIES:
+            return cls(f"{error.name} is not installed, and this needs it: pip install {error.name}")
+        return None
 
 
 class MaskletWarning(UserWarning):

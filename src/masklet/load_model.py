@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from masklet.checkpoints import Progress, check_shapes, read_tensors
 from masklet.errors import ModelError, UnknownModelError
-from masklet.models import sam1, sam2
-from masklet.models.sam1 import SAM1
-from masklet.models.sam1 import state_dict as sam1_state_dict
-from masklet.models.sam2 import SAM2
-from masklet.models.sam2 import state_dict as sam2_state_dict
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
 from masklet.runtime import standard_torch
+from masklet.tensors import Tensor, require_torch
+
+if TYPE_CHECKING:
+    from masklet.models.sam1 import SAM1
+    from masklet.models.sam2 import SAM2
 
 __all__ = ["LoadedModel", "load"]
 
@@ -53,6 +52,8 @@ class LoadedModel:
         Raises:
             ModelError: if it is a SAM 1.
         """
+        from masklet.models.sam2 import SAM2
+
         if isinstance(self.network, SAM2):
             return self.network
         raise ModelError(
@@ -78,6 +79,7 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
         ModelError: if it is the name of a detector.
         DownloadError: if a published file is not on this machine and cannot be downloaded.
         CheckpointError: if the file is damaged, hostile, or another network.
+        MissingExtraError: if PyTorch is not installed.
     """
     if isinstance(model, str) and not model.strip():
         raise UnknownModelError(
@@ -95,12 +97,17 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
                 "SAM opens sam2.1_t.pt, sam_b.pt, mobile_sam.pt and others that `masklet models` lists"
             )
         path = locate(card, progress)
+    require_torch(f"opening {path.name}")
     name, network = _build_network(read_tensors(path), path)
     return LoadedModel(network, name, path, MODELS.get(BUILTIN if name == "builtin" else name))
 
 
 def _build_network(state: Mapping[str, Tensor], path: Path) -> tuple[str, SAM2 | SAM1]:
     """Build the network, SAM 1 or SAM 2, that these tensors belong to, and return its name too."""
+    from masklet.models import sam1, sam2
+    from masklet.models.sam1 import state_dict as sam1_state_dict
+    from masklet.models.sam2 import state_dict as sam2_state_dict
+
     if sam2_state_dict.is_transformers(state):
         state = sam2_state_dict.from_transformers(state)
     elif sam1_state_dict.is_transformers(state):

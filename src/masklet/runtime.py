@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 
-import torch
-
 from masklet.errors import InputError
+from masklet.tensors import HAS_TORCH, torch
 
 __all__ = ["DeviceLike", "resolve_device", "standard_torch"]
 
@@ -93,6 +92,9 @@ def standard_torch() -> Iterator[None]:
         torch.float32
     """
     global _dtype_users, _callers_dtype
+    if not HAS_TORCH:
+        yield
+        return
     with ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d, interpolate, pad
 
 from masklet.masks.ops import masks_to_boxes
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD, PromptTensors
 from masklet.prompts import ObjectPrompt
+from masklet.tensors import HAS_TORCH, Tensor, adaptive_max_pool2d, interpolate, pad, torch
 
 __all__ = [
     "LOGIT_LIMIT",
@@ -154,7 +152,7 @@ def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], size: tuple[int, int], *, e
     Frames are resized differently from images, as in the published tracker. Without `exact` the same filter runs in a
     sixth of the time, and a few bytes are rounded to their neighbor.
     """
-    if exact:
+    if exact or not HAS_TORCH:
         resized = np.asarray(Image.fromarray(rgb_HW3).resize(size[::-1], Image.Resampling.BICUBIC))
         return _normalize(torch.from_numpy(resized.astype(np.float32)).permute(2, 0, 1)[None] / 255)
     rgb_HW3 = rgb_HW3 if rgb_HW3.flags.writeable and min(rgb_HW3.strides) > 0 else rgb_HW3.copy()

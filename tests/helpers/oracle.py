@@ -73,7 +73,7 @@ class Oracle:
     numbers that cannot be tracked: they are out of sight on every frame after the one they were prompted on.
     """
 
-    device, matching, edge_radius = torch.device("cpu"), None, None
+    device, matching, edge_radius, memory_limits = torch.device("cpu"), None, None, None
 
     def __init__(self, lost: Iterable[int] = (), swaps: dict[int, int] | None = None) -> None:
         self.lost, self.swaps = set(lost), swaps or {}

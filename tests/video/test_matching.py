@@ -175,8 +175,8 @@ def test_the_built_in_model_tracks_in_bf16_where_the_processor_multiplies_it(
     builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for native, precision, dtype in ((False, "fp32", None), (True, "bf16", torch.bfloat16)):
-        monkeypatch.setattr("masklet.sam.video.has_native_bfloat16", lambda native=native: native)
-        monkeypatch.setattr("masklet.sam.video.has_fused_operators", lambda _, native=native: native)
+        monkeypatch.setattr("masklet.nn.fused_ops.has_native_bfloat16", lambda native=native: native)
+        monkeypatch.setattr("masklet.nn.fused_ops.has_fused_operators", lambda _, native=native: native)
         model = SAM(builtin_file)
         assert (model.predictor.precision, model.video_precision) == ("fp32", precision)
         network = model.live().tracker.network

@@ -14,9 +14,7 @@ import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from safetensors import safe_open
+from typing import TYPE_CHECKING, cast
 
 from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
 from masklet.damaged_files import decoder_errors
@@ -52,21 +50,24 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         CheckpointError: if this is not such a file: missing, a folder, empty, cut short, an image or a web page, a
             pickle that needs more than tensors, a tensor that claims more values than the file has, NaN or infinity.
     """
+    from masklet.tensors import HAS_TORCH, require_torch
+
     file = Path(path).expanduser()
     file_type = detect_file_type(file)
     if file_type.kind == "foreign":
         raise unreadable_error(file, file_type.description, file_type.remedy)
     if file_type.kind == "safetensors":
         try:
-            with safe_open(file, framework="pt", device="cpu") as opened:
-                tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors: dict[str, Tensor] = _open_safetensors(file)
         except decoder_errors() as error:
             raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
         if not tensors:
             raise unreadable_error(file, "a safetensors file without a single tensor")
     else:
+        require_torch(f"opening {file.name}")
         tensors = _read_torch_file(file, mmap=file_type.kind == "torch-zip")
-    check_storage_sizes(tensors, file)
+    if HAS_TORCH:
+        check_storage_sizes(tensors, file)
     check_finite(tensors, path=file)
     return tensors
 
@@ -92,8 +93,7 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     if file_type.kind != "safetensors":
         return {}
     try:
-        with safe_open(file, framework="numpy") as opened:
-            metadata: dict[str, str] = current_keys(dict(opened.metadata() or {}), "weights_header")
+        metadata: dict[str, str] = current_keys(_read_header_text(file), "weights_header")
     except decoder_errors() as error:
         raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
     if "config" in metadata:
@@ -104,7 +104,7 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 def check_finite(tensors: Mapping[str, Tensor], *, path: str | PathLike[str]) -> None:
     """Raise CheckpointError that names the first tensor of `path` with NaN or infinity."""
-    import torch
+    from masklet.tensors import torch
 
     for name, tensor in tensors.items():
         if not tensor.numel() or not tensor.is_floating_point():
@@ -116,6 +116,31 @@ def check_finite(tensors: Mapping[str, Tensor], *, path: str | PathLike[str]) ->
                 f"{path} holds NaN or infinity in the tensor {name}; every value must be finite. "
                 "Either its training diverged or the file is damaged: take an earlier or a fresh copy."
             )
+
+
+def _read_header_text(file: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file, without its package where that is missing."""
+    try:
+        from safetensors import safe_open
+    except ModuleNotFoundError:
+        from masklet.tensors.safetensors_file import METADATA, read_header
+
+        return dict(read_header(file)[0].get(METADATA) or {})
+    with safe_open(file, framework="numpy") as opened:
+        return dict(opened.metadata() or {})
+
+
+def _open_safetensors(file: Path) -> dict[str, Tensor]:
+    from masklet.tensors import HAS_TORCH
+
+    if not HAS_TORCH:
+        from masklet.tensors.safetensors_file import read_safetensors
+
+        return cast("dict[str, Tensor]", read_safetensors(file))
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt", device="cpu") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
 
 
 def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:

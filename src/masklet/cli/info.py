@@ -31,15 +31,20 @@ def info(
       masklet info
       masklet info sam2.1_b.pt
       masklet info runs/mine.safetensors
+      masklet info exported/
     """
+    from masklet.exported import is_exported_folder
     from masklet.registry import get_card, is_downloaded
-    from masklet.yolo import YOLO
+    from masklet.tensors import HAS_TORCH
 
     card: ModelCard | None = None
-    if model is not None and model.strip() and not Path(model).expanduser().is_file():
+    is_path = model is not None and (Path(model).expanduser().is_file() or is_exported_folder(model))
+    if model is not None and model.strip() and not is_path:
         card = get_card(model)
     for line in _environment_lines():
         typer.echo(line)
+    if model is None and not HAS_TORCH:
+        return
     typer.echo("")
     if card is None or card.is_builtin or is_downloaded(card):
         try:
@@ -48,6 +53,8 @@ def info(
             if model is None:
                 raise
             try:
+                from masklet import YOLO
+
                 description = str(YOLO(model).info())
             except MaskletError:
                 raise error from None
@@ -64,10 +71,10 @@ def info(
 
 def _environment_lines() -> list[str]:
     import numpy
-    import torch
 
     from masklet import __version__
     from masklet.checkpoints import cache_dir
+    from masklet.tensors import HAS_TORCH, torch
 
     if torch.cuda.is_available():
         names = (f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))
@@ -78,7 +85,7 @@ def _environment_lines() -> list[str]:
         devices = f"cpu, {torch.get_num_threads()} threads"
     rows = {
         "masklet": f"{__version__} in {Path(__file__).parents[1]}",
-        "torch": torch.__version__,
+        "torch": torch.__version__ if HAS_TORCH else "not used: only exported folders run",
         "numpy": numpy.__version__,
         "python": sys.version.split()[0],
         "device": devices,

@@ -31,7 +31,7 @@ from masklet.cli.track import track
 from masklet.cli.track_prompts import OrderedOptionsCommand
 from masklet.cli.train import export_weights, train
 from masklet.cli.val import val
-from masklet.errors import MaskletError
+from masklet.errors import MaskletError, MissingExtraError
 
 __all__ = ["app", "run"]
 
@@ -114,6 +114,11 @@ def run(args: list[str] | None = None) -> None:
             code = app(words, prog_name="masklet", standalone_mode=False)
         except MaskletError as error:
             print_error(str(error), verbose=verbose)
+        except ModuleNotFoundError as error:
+            missing = MissingExtraError.for_module(error)
+            if missing is None:
+                raise
+            print_error(str(missing))
         except _ClickException as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands, and none of them named
                 typer.echo(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from math import prod
 
 __all__ = ["models"]
@@ -24,7 +25,6 @@ def models() -> None:
     """
     from rich.console import Console
     from rich.table import Table
-    from safetensors import safe_open
 
     from masklet.checkpoints import cache_dir
     from masklet.registry import MODELS, is_downloaded, locate
@@ -38,7 +38,9 @@ def models() -> None:
     for card in MODELS.values():
         here = is_downloaded(card)
         parameters, size = card.parameters, card.size
-        if card.is_builtin and here:  # as the file in the package has it
+        if card.is_builtin and here and find_spec("safetensors") is not None:  # as the file in the package has it
+            from safetensors import safe_open
+
             path = locate(card)
             with safe_open(path, framework="numpy") as tensors:
                 parameters = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118

@@ -13,7 +13,7 @@ import numpy as np
 from masklet.load_model import LoadedModel
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
-from masklet.models.sam2.model import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE, NO_OBJECT_LOGIT
+from masklet.models.sam2.output_masks import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE, NO_OBJECT_LOGIT
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD, SIDE_MULTIPLE
 from masklet.transforms import LOGIT_LIMIT, MASK_PROMPT_LOGIT
 
@@ -73,6 +73,7 @@ def describe_model(loaded: LoadedModel, slots: Mapping[int, int]) -> dict[str, A
             "name": loaded.name,
             "title": card.title if card else loaded.name,
             "family": "sam2" if is_sam2 else "sam1",
+            "parameters": loaded.parameters,
             "width": network.config.width,
             "memory_channels": network.config.memory.channels
             if isinstance(network, SAM2) and network.config.memory
@@ -93,6 +94,7 @@ def describe_model(loaded: LoadedModel, slots: Mapping[int, int]) -> dict[str, A
         "constants": {
             "stability_threshold": network.stability_threshold,
             "stability_delta": 0.05,
+            "score_family": network.score_family,
             "edge_radius": network.edge_radius,
             "clamps_logits": network.clamps_logits,
             "logit_limit": LOGIT_LIMIT,

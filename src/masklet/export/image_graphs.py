@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
@@ -83,8 +84,9 @@ class PromptDecoderGraph(nn.Module):
             encoder.mask_downscaling(mask_input),
             encoder.no_mask_embed.weight[..., None, None],
         )
-        if encoder.drawing is not None:
-            dense_NCHW = dense_NCHW + encoder.drawing(prompts, height, width)
+        if encoder.drawing is not None:  # a padding point draws nothing; without any point there would be no maximum
+            padded = PromptTensors(pad(point_coords, (0, 0, 0, 1)), pad(point_labels, (0, 1), value=-1.0))
+            dense_NCHW = dense_NCHW + encoder.drawing(padded, height, width)
         if self.expands:
             rows = torch.arange(point_coords.shape[0], device=point_coords.device) % image_embeddings.shape[0]
             image_embeddings = image_embeddings.index_select(0, rows)

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, relu, scaled_dot_product_attention
 
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.memory_attention import MemoryAttention, MemoryAttentionLayer, RoPEAttention
-from masklet.models.sam2.model import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE
+from masklet.models.sam2.output_masks import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE
 from masklet.nn.attention import axial_rope
 from masklet.nn.position import sine_position_1d, sine_position_2d
 

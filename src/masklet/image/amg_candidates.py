@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from masklet.image.amg_options import MaskGeneratorOptions
 from masklet.image.predictor import ImagePredictor
 from masklet.masks.ops import are_similar, mask_nms, masks_to_boxes
-from masklet.models.heads.mask_decoder import select_masks
+from masklet.models.heads.mask_selection import select_masks
 from masklet.models.types import PromptTensors
+from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform
 
 __all__ = ["CandidateSampler", "Candidates", "CoveredRegion", "concat_candidates", "merge_candidates"]

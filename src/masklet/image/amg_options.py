@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError
-from masklet.models.sam1 import SAM1
-from masklet.models.sam2 import SAM2
 from masklet.models.types import PromptableModel
 
 __all__ = ["PRESETS", "MaskGeneratorOptions", "OutputMode", "SortBy", "preset"]
@@ -181,9 +179,9 @@ def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOption
     if name not in PRESETS:
         raise InputError(f"preset {name!r} of the mask generator is unknown; choose one of {', '.join(PRESETS)}")
     options = PRESETS[name]
-    if isinstance(model, SAM1):
+    if model.score_family == "sam1":
         return replace(options, pred_iou_thresh=SAM1_IOU)
-    if isinstance(model, SAM2) and model.config.prompt_maps:
+    if model.score_family == "builtin":
         return replace(
             options,
             pred_iou_thresh=BUILTIN_IOU,

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import MaskletWarning
@@ -34,6 +33,7 @@ from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 from masklet.masks.ops import mask_nms, masks_to_boxes, nms
 from masklet.masks.rle import Rle
 from masklet.runtime import standard_torch
+from masklet.tensors import torch
 
 __all__ = [
     "PRESETS",

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from masklet.cpu_threads import adapt_threads
 from masklet.masks.ops import true_spans
+from masklet.tensors import Tensor
 from masklet.transforms import ImageTransform
 
 __all__ = ["MaskStats", "MaskUpsampler"]

@@ -7,30 +7,28 @@ low-resolution logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import InputError, PromptError, StateError
+from masklet.exported import ExportedNetwork
 from masklet.masks.edge_refinement import GUIDE_SCALE, EdgeGuide, refine_edges
-from masklet.models.fast_cpu.encoder import fast_encoder
-from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, make_shared_context
-from masklet.models.heads.mask_decoder import select_masks
-from masklet.models.sam2.config import PIXEL_STD
-from masklet.models.types import ImageFeatures, PromptableModel, PromptTensors
+from masklet.models.heads.mask_selection import select_masks
+from masklet.models.types import PIXEL_STD, ImageFeatures, PromptableModel, PromptTensors
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
 from masklet.runtime import standard_torch
+from masklet.tensors import Tensor, interpolate, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, prompt_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from masklet.models.fast_cpu.shared_prompts import SharedPromptContext
 
 __all__ = ["PRECISIONS", "ImagePredictor", "Prediction"]
 
@@ -89,7 +87,7 @@ class ImagePredictor:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device)
-        self.encode = fast_encoder(self.model, PRECISIONS[precision])
+        self.encode = _make_encoder(self.model, precision)
         self._features: ImageFeatures | None = None
         self._shared: SharedPromptContext | None = None
         self._size = (0, 0)
@@ -108,7 +106,7 @@ class ImagePredictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.encode = fast_encoder(self.model, PRECISIONS[self.precision])
+        self.encode = _make_encoder(self.model, self.precision)
 
     @property
     def features(self) -> ImageFeatures | None:
@@ -240,15 +238,20 @@ class ImagePredictor:
         return Prediction(masks, selected.iou_BK.float().cpu().numpy(), logits.cpu().numpy())
 
     def _shared_context(self) -> SharedPromptContext | None:
-        """Return what all prompts about this image share, computed once; None on devices other than a CPU.
+        """Return what all prompts about this image share, computed once; None on other devices than a CPU and for
+        exported networks.
 
         It gives the numbers of `model.decode` with a fraction of the work (`masklet/models/fast_cpu/README.md`).
 
         Raises:
             StateError: if no image is set.
         """
+        if isinstance(self.model, ExportedNetwork):
+            return None
         if self._shared is None and self.size and self._features is not None:
             with torch.inference_mode():
+                from masklet.models.fast_cpu.shared_prompts import make_shared_context
+
                 self._shared = make_shared_context(self.model, self._features, self.device)
         return self._shared
 
@@ -292,6 +295,15 @@ class ImagePredictor:
                 f"must be finite and ({count}, 1, {side}, {side}), as prediction.best.logits of the same objects is"
             )
         return torch.from_numpy(array)
+
+
+def _make_encoder(model: PromptableModel, precision: str) -> Callable[[Tensor], ImageFeatures]:
+    """Return the fastest encoder of a network: an exported one has its own."""
+    if isinstance(model, ExportedNetwork):
+        return model.encode_image
+    from masklet.models.fast_cpu.encoder import fast_encoder
+
+    return fast_encoder(model, PRECISIONS[precision])
 
 
 def _group_by_shape(prompts: Sequence[ObjectPrompt], *, has_mask_input: bool) -> list[list[int]]:

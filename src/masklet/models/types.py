@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import torch
-from torch import Tensor
+from masklet.tensors import Tensor, torch
 
 __all__ = [
     "PIXEL_MEAN",
@@ -124,6 +123,10 @@ class PromptableModel(Protocol):
     """Whether returned logits are clamped to `masklet.transforms.LOGIT_LIMIT`, as in the published predictor."""
     supports_video: bool
     """Whether the network has a memory of earlier frames."""
+
+    @property
+    def score_family(self) -> str:
+        """Whose predicted scores these resemble, for thresholds: "sam1", "sam2" or "builtin"."""
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB; features do not depend on prompts."""

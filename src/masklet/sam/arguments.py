@@ -23,7 +23,9 @@ __all__ = [
     "PredictKeywords",
     "PromptedTrackRequest",
     "TrackKeywords",
+    "check_exported_use",
     "check_prompt_use",
+    "check_runtime_use",
     "merge_options",
     "validate_image_size",
 ]
@@ -153,6 +155,40 @@ def check_prompt_use(prompted: bool, given: Mapping[str, object]) -> None:
             f"{shown} needs prompts, and there are none: give points=[x, y], bboxes=[x1, y1, x2, y2] or masks, or "
             f"leave {name} out to segment or track everything"
         )
+
+
+def check_exported_use(device: object, precision: str, image_size: int | None) -> None:
+    """Check the options with which an exported folder is opened: what was chosen at export cannot be changed.
+
+    Raises:
+        InputError: if a device, precision or size is given.
+    """
+    if device not in (None, "", "auto", "cpu"):
+        raise InputError(
+            f"device={device!r:.40} does not go with an exported folder: name the devices of its runtime instead, such "
+            "as providers=['CUDAExecutionProvider']"
+        )
+    for name, value in (("precision", precision), ("image_size", image_size)):
+        if value not in (None, "auto", "fp32"):  # what goes into a graph and comes out of it is fp32
+            raise InputError(
+                f"{name}={value!r:.40} does not go with an exported folder, whose graphs have one: leave it out, or "
+                "export the model again"
+            )
+
+
+def check_runtime_use(given: Mapping[str, object]) -> None:
+    """Check that no option of a runtime is given (is not None) where no exported folder is opened.
+
+    Raises:
+        InputError: if one is.
+    """
+    for name, value in given.items():
+        if value is not None:
+            remedy = "set MASKLET_THREADS" if name == "threads" else "leave it out"
+            raise InputError(
+                f"{name}={value!r:.40} is for exported folders, and this model runs in PyTorch: {remedy}, or give the "
+                "folder that `masklet export` wrote"
+            )
 
 
 def merge_options(cls: type[Options], given: Options | None, overrides: Mapping[str, Any]) -> Options:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from masklet.checkpoints import Progress
 from masklet.errors import InputError
+from masklet.exported import ExportedModel, RuntimeOptions, is_exported_folder, open_exported
 from masklet.foreign_keywords import explain_keywords
 from masklet.image import ImagePredictor
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
@@ -29,7 +30,9 @@ from masklet.sam.arguments import (
     PredictKeywords,
     PromptedTrackRequest,
     TrackKeywords,
+    check_exported_use,
     check_prompt_use,
+    check_runtime_use,
     merge_options,
     parse_view,
     validate_image_size,
@@ -43,6 +46,7 @@ from masklet.sam.video import (
     open_session,
     track_prompts,
 )
+from masklet.tensors import require_torch
 from masklet.video import (
     AutoTrackOptions,
     AutoTrackStream,
@@ -72,12 +76,14 @@ class SAM:
     Args:
         model: None (the small model inside the package), a known name (`sam2.1_b.pt`, `sam2.1_hiera_base_plus.pt`,
             `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
-            MobileSAM are for images only.
+            MobileSAM are for images only. A folder that `masklet export` wrote runs without PyTorch.
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 for videos
             of the built-in model where the processor has instructions for it.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
+        threads, providers, cache_dir: of the runtime of an exported folder: threads of the processor, execution
+            providers of ONNX Runtime or devices of OpenVINO, and a folder for prepared graphs (docs/runtime.md).
 
     Example:
         >>> model = SAM()  # doctest: +SKIP
@@ -88,7 +94,9 @@ class SAM:
 
     Raises:
         UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
-        InputError: if the device or precision is unknown, or the size is no multiple of 32.
+        InputError: if the device or precision is unknown, the size is no multiple of 32, or an option does not go with
+            the model.
+        MissingExtraError: if PyTorch, or the runtime of an exported folder, is not installed.
     """
 
     @explain_keywords()
@@ -100,15 +108,25 @@ class SAM:
         precision: str = "auto",
         image_size: int | None = None,
         progress: Progress | None = None,
+        threads: int | None = None,
+        providers: Sequence[str] | None = None,
+        cache_dir: str | PathLike[str] | None = None,
     ) -> None:
-        resolved_device = resolve_device(device)
         validate_image_size(image_size)
+        if model is not None and is_exported_folder(model):
+            check_exported_use(device, precision, image_size)
+            folder = None if cache_dir is None else Path(cache_dir).expanduser()
+            names = (providers,) if isinstance(providers, str) else tuple(providers or ())
+            self._use(open_exported(model, RuntimeOptions(threads, names, folder)), "cpu", precision)
+            return
+        check_runtime_use({"threads": threads, "providers": providers, "cache_dir": cache_dir})
+        resolved_device = resolve_device(device)
         loaded = load(model, progress)
         if image_size is not None:
             loaded.network.set_image_size(image_size)
         self._use(loaded, resolved_device, precision)
 
-    def _use(self, loaded: LoadedModel, device: str, precision: str) -> None:
+    def _use(self, loaded: LoadedModel | ExportedModel, device: str, precision: str) -> None:
         self._loaded = loaded
         self._precision = precision
         self.predictor = ImagePredictor(loaded.network, device, "fp32" if precision == "auto" else precision)
@@ -399,6 +417,9 @@ class SAM:
             CheckpointError: if `out` has another run.
             StateError: if the loss is no longer finite, or there is not enough memory.
         """
+        if isinstance(self._loaded, ExportedModel):
+            self._loaded.require_sam2("be trained")
+        require_torch("training")
         from masklet.sam.finetuning import finetune
         from masklet.train.finetune import parse_options
         from masklet.train.loop import RuntimeConfig
@@ -441,6 +462,8 @@ class SAM:
             MissingExtraError: if a package for the format is not installed.
             OutputError: if a graph deviates too much from the model, or the folder cannot be written.
         """
+        if isinstance(self._loaded, ExportedModel):
+            self._loaded.require_sam2("be exported again")
         from masklet.export.export_model import export_model
 
         arrays = None if images is None else [image.rgb for image in open_images(images)]

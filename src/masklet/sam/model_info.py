@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from masklet.exported import ExportedModel
 from masklet.image import ImagePredictor
 from masklet.load_model import LoadedModel
-from masklet.models.sam2 import SAM2
 from masklet.models.types import input_size_by_area
 
 __all__ = ["ModelInfo"]
@@ -18,13 +18,14 @@ class ModelInfo:
 
     name: str
     path: str
-    parameters: int
+    parameters: int | None
+    """Number of values in all tensors; None where an exported folder does not say it."""
     image_size: int
     """Side of the square that frames of videos are resized to, unless they keep their shape."""
     still_image_size: int
     """The same for single images."""
     megabytes: float
-    """Size of the file."""
+    """Size of the file, or of all graphs of an exported folder."""
     license_code: str
     license_weights: str
     device: str
@@ -34,21 +35,30 @@ class ModelInfo:
     """Frames of videos keep their shape at about this many pixels; None: they are resized to a square."""
 
     @classmethod
-    def from_loaded(cls, loaded: LoadedModel, predictor: ImagePredictor) -> ModelInfo:
+    def from_loaded(cls, loaded: LoadedModel | ExportedModel, predictor: ImagePredictor) -> ModelInfo:
         """Describe a loaded model that runs in `predictor`."""
+        if isinstance(loaded, ExportedModel):
+            manifest = loaded.network.manifest
+            size, code, weights = manifest.bytes, manifest.license_code, manifest.license_weights
+            device, precision = loaded.network.engine.description, manifest.precision
+        else:
+            size, device, precision = loaded.path.stat().st_size, str(predictor.device), predictor.precision
+            code, weights = "unknown", "unknown"
+            if loaded.card is not None:
+                code, weights = loaded.card.license_code, loaded.card.license_weights
         return cls(
             name=loaded.name,
             path=str(loaded.path),
             parameters=loaded.parameters,
             image_size=loaded.network.image_size,
             still_image_size=loaded.network.still_image_size,
-            megabytes=loaded.path.stat().st_size / 1e6,
-            license_code=loaded.card.license_code if loaded.card else "unknown",
-            license_weights=loaded.card.license_weights if loaded.card else "unknown",
-            device=str(predictor.device),
-            precision=predictor.precision,
+            megabytes=size / 1e6,
+            license_code=code,
+            license_weights=weights,
+            device=device,
+            precision=precision,
             supports_video=loaded.network.supports_video,
-            video_pixels=loaded.network.video_pixels if isinstance(loaded.network, SAM2) else None,
+            video_pixels=getattr(loaded.network, "video_pixels", None),
         )
 
     def __str__(self) -> str:
@@ -56,8 +66,9 @@ class ModelInfo:
         if self.video_pixels is not None and self.supports_video:
             height, width = input_size_by_area((9, 16), self.video_pixels)
             frames = f", frames of {width} x {height} (16:9)"
+        parameters = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M parameters, "
         return (
-            f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
+            f"{self.name}: {parameters}{self.megabytes:.1f} MB, "
             f"images of {self.still_image_size} x {self.still_image_size}{frames}, "
             f"{self.precision} on {self.device}\n"
             f"file: {self.path}\n"

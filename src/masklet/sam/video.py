@@ -5,26 +5,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import ModelError, PromptError
+from masklet.exported import ExportedModel, ExportedNetwork
 from masklet.image import ImagePredictor
 from masklet.image.amg_grid import point_grid
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks, preset
 from masklet.image.predictor import PRECISIONS
 from masklet.load_model import LoadedModel
 from masklet.media import Video
-from masklet.models.fast_cpu.sam2 import FastSAM2
-from masklet.models.sam2 import SAM2
 from masklet.models.types import PromptableModel
-from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.video import Detection, SavedSession, Session, TrackOptions
 from masklet.video.association import RgbArray
+
+if TYPE_CHECKING:
+    from masklet.models.fast_cpu.sam2 import FastSAM2
 
 __all__ = ["MaskGeneratorDetector", "choose_video_precision", "make_video_network", "open_session", "track_prompts"]
 
@@ -68,18 +70,24 @@ class MaskGeneratorDetector:
 
 
 @standard_torch()
-def make_video_network(loaded: LoadedModel, predictor: ImagePredictor, precision: str) -> FastSAM2:
+def make_video_network(
+    loaded: LoadedModel | ExportedModel, predictor: ImagePredictor, precision: str
+) -> FastSAM2 | ExportedNetwork:
     """Return the network in the form that tracks, with the encoder of `predictor` if it has the same precision.
 
     Raises:
         ModelError: if the model is for images only.
     """
+    if isinstance(loaded, ExportedModel):
+        return loaded.require_video()
     network = loaded.require_sam2("follow objects through videos")
     if network.config.memory is None:
         raise ModelError(
             f"{loaded.name} ({loaded.path}) is for images only: its file has no memory; "
             "choose another model, such as sam2.1_t.pt, to follow objects through videos"
         )
+    from masklet.models.fast_cpu.sam2 import FastSAM2
+
     shared = predictor.encode if precision == predictor.precision else None
     return FastSAM2(network, PRECISIONS[precision], shared)
 
@@ -91,12 +99,19 @@ def choose_video_precision(network: PromptableModel, precision: str) -> str:
     """
     if precision != "auto":
         return precision
+    if isinstance(network, ExportedNetwork):
+        return "fp32"
+    from masklet.models.sam2 import SAM2
+    from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
+
     matches = isinstance(network, SAM2) and network.config.matching is not None
     fused = isinstance(network, SAM2) and has_fused_operators(network.no_mem_embed)
     return "bf16" if matches and fused and has_native_bfloat16() else "fp32"
 
 
-def open_session(network: FastSAM2, video: Video, options: TrackOptions, saved: SavedSession | None) -> Session:
+def open_session(
+    network: FastSAM2 | ExportedNetwork, video: Video, options: TrackOptions, saved: SavedSession | None
+) -> Session:
     """Open a session on a video, in the state of a saved one if there is one.
 
     Raises:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
-
 from masklet.models.sam2.label_matching import label_from_mask
+from masklet.tensors import Tensor, avg_pool2d, max_pool2d, torch
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
 __all__ = ["exclusive_pairs", "predict_place", "share_priors"]

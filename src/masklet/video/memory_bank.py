@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from masklet.errors import PromptError
-from masklet.models.sam2 import MatchingConfig
+from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask
 from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
 from masklet.prompts import ObjectPrompt, Points, parse_object_prompt
+from masklet.tensors import Tensor, torch
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
 
 __all__ = [

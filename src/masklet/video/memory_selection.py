@@ -36,6 +36,21 @@ class MemorySelection:
     max_pointers: int
     """The largest possible number of pointers."""
 
+    def limit(self, frame_idx: int, memories: int, pointers: int) -> MemorySelection:
+        """Keep at most so many memories and pointers: of prompted frames the nearest, and the nearest pointers.
+
+        Example:
+            >>> MemorySelection(((0, 0), (40, 0), (49, 1)), ((0, 50), (49, 1)), 16).limit(50, 2, 1)
+            MemorySelection(spatial=((40, 0), (49, 1)), pointers=((49, 1),), max_pointers=16)
+        """
+        distances = sorted((abs(frame - frame_idx), frame) for frame, age in self.spatial if age == 0)
+        room = max(memories - len(self.spatial) + len(distances), 0)
+        prompted = {frame for _, frame in distances[:room]}
+        spatial = tuple(each for each in self.spatial if each[1] != 0 or each[0] in prompted)
+        nearest = sorted(self.pointers, key=lambda each: abs(each[1]))[:pointers]
+        kept = tuple(each for each in self.pointers if each in nearest)
+        return MemorySelection(spatial[max(len(spatial) - memories, 0) :], kept, self.max_pointers)
+
 
 class MemorySelector(Protocol):
     """Selects the memory of a frame, and bounds how long memory has to be stored."""

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from masklet.masks import morphology, rle
 from masklet.masks.edge_refinement import GUIDE_SCALE, EdgeGuide, refine_edges
 from masklet.media import Frame
 from masklet.results import Masks, Results
+from masklet.tensors import Tensor, interpolate, torch
 from masklet.video.memory_bank import FrameState, TrackedObject
 
 __all__ = ["CompressedResults", "to_results"]

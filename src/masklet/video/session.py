@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError, PromptError, StateError
+from masklet.exported import ExportedNetwork
 from masklet.media import Frame, Video
-from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike
 from masklet.results import Results
 from masklet.video.doubts import Doubt
@@ -41,6 +41,8 @@ from masklet.video.tracker import Tracker
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from masklet.models.fast_cpu.sam2 import FastSAM2
 
 __all__ = ["Session"]
 
@@ -73,7 +75,7 @@ class Session:
         ...         print(results.frame_idx, results.ids, results.states)
     """
 
-    def __init__(self, network: FastSAM2, video: Video, options: TrackOptions) -> None:
+    def __init__(self, network: FastSAM2 | ExportedNetwork, video: Video, options: TrackOptions) -> None:
         self.network, self.video, self.options = network, video, options
         self.tracker = Tracker(network, SeekableFrames(video) if video.seekable else StreamFrames(video), options)
         self.lock = RLock()
@@ -363,7 +365,9 @@ class Session:
         tracker.propagation_start = state.start
         finished = state.next_frame < 0 or state.next_frame == state.stop
         frames = iter(()) if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse)
-        with EncodeAhead(tracker, frames, wanted=not finished and not self.video.live) as ahead:
+        # the graphs of an exported folder take all threads at once
+        wanted = not finished and not self.video.live and not isinstance(self.network, ExportedNetwork)
+        with EncodeAhead(tracker, frames, wanted=wanted) as ahead:
             for frame in ahead:
                 active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]
                 with ahead.share_threads():

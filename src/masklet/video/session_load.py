@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from masklet.atomic_files import current_keys
 from masklet.checkpoints import read_metadata, read_tensors
@@ -21,6 +19,7 @@ from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError, InputError
 from masklet.masks import rle
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
+from masklet.tensors import Tensor, torch
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, validate_object_id
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.postprocess import CompressedResults
@@ -39,6 +38,7 @@ from masklet.video.session_save import (
     model_fingerprint,
     options_to_dict,
     source_to_dict,
+    state_channels,
 )
 from masklet.video.track_options import TrackOptions
 
@@ -161,13 +161,13 @@ class _StateReader:
 
     def __init__(self, saved: SavedSession, context: SessionContext, device: torch.device) -> None:
         self.doc, self.tensors, self.device = saved.doc, saved.tensors, device
-        self.size, config = context.video.size, context.model.config
+        self.size = context.video.size
+        pointer_channels, memory_channels = state_channels(context.model)
         height, width = context.model.frame_input_size(self.size)
-        assert config.memory is not None
         self.shapes = {
-            "pointer": ((1, config.width), torch.float32),
+            "pointer": ((1, pointer_channels), torch.float32),
             "logits": ((1, 1, height // 4, width // 4), None),
-            "spatial": ((1, config.memory.channels, height // 16, width // 16), torch.bfloat16),
+            "spatial": ((1, memory_channels, height // 16, width // 16), torch.bfloat16),
             "label": ((1, 1, height // 8, width // 8), torch.float16),
         }
 

@@ -12,21 +12,23 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import TypedDict
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypedDict
 
 from masklet.atomic_files import atomic_path, check_replaceable
 from masklet.errors import InputError, StateError
+from masklet.exported import ExportedNetwork
 from masklet.masks import rle
 from masklet.media import Video
-from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.models.sam2.config import CONFIGS
 from masklet.prompts import ObjectPrompt
+from masklet.tensors import HAS_TORCH, Tensor, torch
 from masklet.video.memory_bank import FrameState, TrackedObject
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.propagation import PropagationState
 from masklet.video.track_options import TrackOptions
+
+if TYPE_CHECKING:
+    from masklet.models.sam2 import SAM2
 
 __all__ = [
     "FORMAT_VERSION",
@@ -43,6 +45,7 @@ __all__ = [
     "model_fingerprint",
     "options_to_dict",
     "source_to_dict",
+    "state_channels",
     "write_session",
 ]
 
@@ -136,7 +139,7 @@ class SessionDoc(TypedDict):
 class SessionContext:
     """What a session belongs to."""
 
-    model: SAM2
+    model: SAM2 | ExportedNetwork
     video: Video
     options: TrackOptions
 
@@ -162,8 +165,6 @@ def write_session(
         StateError: if frames of this source come only once, so that nothing could be resumed.
         InputError: if a custom memory selector cannot be recognized by its name.
     """
-    from safetensors.torch import save_file
-
     if not context.video.seekable:
         raise StateError(
             f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be resumed: "
@@ -187,20 +188,39 @@ def write_session(
     tensors = dict(_tensors(state))
     header = {METADATA_KEY: json.dumps(doc, separators=(",", ":"), allow_nan=False)}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        if HAS_TORCH:
+            from safetensors.torch import save_file
+
+            save_file(tensors, temporary, metadata=header)
+        else:
+            from masklet.tensors.safetensors_file import write_safetensors
+
+            write_safetensors(tensors, Path(temporary), header)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # the name must never stand for a file whose content is not on the disk yet
     return Path(path)
 
 
-def model_fingerprint(model: SAM2) -> tuple[str, str]:
+def model_fingerprint(model: SAM2 | ExportedNetwork) -> tuple[str, str]:
     """Return the name of a model's config, and a hash over a sample of its weights."""
+    if isinstance(model, ExportedNetwork):
+        return model.fingerprint()
     name = next((name for name, config in CONFIGS.items() if config == model.config), "custom")
     state = model.state_dict()
     samples = [part for t in state.values() for part in (t.flatten()[:WEIGHT_SAMPLES], t.flatten()[-WEIGHT_SAMPLES:])]
     values = torch.cat([part.float() for part in samples]).cpu().numpy()
     named = json.dumps([(key, list(tensor.shape)) for key, tensor in state.items()]).encode()
     return name, hashlib.sha256(named + values.tobytes()).hexdigest()[:16]
+
+
+def state_channels(model: SAM2 | ExportedNetwork) -> tuple[int, int]:
+    """Return the channels of an object pointer and of a spatial memory."""
+    if isinstance(model, ExportedNetwork):
+        video = model.manifest.video
+        assert video is not None
+        return model.manifest.width, video.memory_channels
+    assert model.config.memory is not None
+    return model.config.width, model.config.memory.channels
 
 
 def source_to_dict(video: Video) -> SourceDoc:

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
-from masklet.models.sam2 import MatchingConfig
+from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask, recall_label
 from masklet.models.types import (
     FrameMemory,
@@ -32,6 +29,7 @@ from masklet.models.types import (
 from masklet.prompts import MaskPrompt, ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
+from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 from masklet.video.exclusion import share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
@@ -67,6 +65,10 @@ class VideoNetwork(Protocol):
     @property
     def edge_radius(self) -> int | None:
         """How far masks follow the edges of their frame, in cells of stride 2; None: not at all."""
+
+    @property
+    def memory_limits(self) -> tuple[int, int] | None:
+        """The largest number of memories and of pointers that a frame attends to; None: as many as are selected."""
 
     @property
     def matching(self) -> MatchingConfig | None:
@@ -234,11 +236,16 @@ class Tracker:
         """Condition features for a prompt: on memory where the frame was tracked, in the same direction."""
         if before is not None and before.reverse is not None:
             self.encode_prompted_frames([obj])
-            select, length = self.options.memory_selector.select, self.frames.length
-            selection = select(frame_idx, obj.bank.available, reverse=before.reverse, length=length)
+            selection = self._select_memory(obj, frame_idx, before.reverse)
             if selection.spatial:
                 return self.network.condition_on_memory(features, build_memory_context([(obj.bank, selection)]))
         return self.network.add_no_memory_embedding(features)
+
+    def _select_memory(self, obj: TrackedObject, frame_idx: int, reverse: bool) -> MemorySelection:
+        """Select what a frame attends to of an object, within what the network can hold."""
+        select, length, limits = self.options.memory_selector.select, self.frames.length, self.network.memory_limits
+        selection = select(frame_idx, obj.bank.available, reverse=reverse, length=length)
+        return selection if limits is None else selection.limit(frame_idx, *limits)
 
     @standard_torch()
     @adaptive_threads()
@@ -371,9 +378,8 @@ class Tracker:
         where memory sees no object.
         """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
-        select, length = self.options.memory_selector.select, self.frames.length
         for one in objects:
-            selection = select(frame_idx, one.bank.available, reverse=reverse, length=length)
+            selection = self._select_memory(one, frame_idx, reverse)
             ages = tuple(age for _, age in selection.spatial)
             offsets = tuple(offset for _, offset in selection.pointers)
             groups.setdefault((ages, offsets, selection.max_pointers), []).append((one, selection))

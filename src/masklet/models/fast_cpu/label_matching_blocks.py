@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
-from torch import Tensor
-
 from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import search_regions
+from masklet.tensors import Tensor, torch
 
 __all__ = ["match_labels_in_blocks"]
 

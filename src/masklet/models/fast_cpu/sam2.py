@@ -121,6 +121,7 @@ class FastSAM2:
         self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
         self.frame_input_size, self.matching = model.frame_input_size, model.config.matching
         self.edge_radius = model.edge_radius
+        self.memory_limits: tuple[int, int] | None = None
         self.key_dtype = torch.bfloat16 if dtype == torch.bfloat16 and has_bfloat16_matmul() else torch.float32
         self.key_projection: FusedLinear | None = None
         if model.matching_projection is not None and has_fused_operators(model.no_mem_embed):

@@ -6,19 +6,16 @@ Shapes: B objects, K candidates, T tokens, S = H W image tokens, C channels, H a
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from masklet.models.heads.mask_selection import NUM_MASK_TOKENS, select_masks, stability_score
 from masklet.models.heads.two_way_transformer import TwoWayTransformer
 from masklet.models.types import ImageFeatures, MaskPrediction
 from masklet.nn.layers import MLP, LayerNorm2d, MLPBlock
 
 __all__ = ["NUM_MASK_TOKENS", "MaskDecoder", "MaskDecoderBase", "SAM1MaskDecoder", "select_masks", "stability_score"]
-
-NUM_MASK_TOKENS = 4
-"""One for an unambiguous prompt, then three for an ambiguous one."""
 
 
 class MaskDecoderBase(nn.Module):
@@ -152,29 +149,3 @@ class MaskDecoder(MaskDecoderBase):
         left, right = knots_KN[:, :-1], knots_KN[:, 1:]
         fraction_BKN = ((iou_BK[..., None] - left) / (right - left).clamp(min=1e-6)).clamp(0, 1)
         return values_KN[:, 0] + (fraction_BKN * values_KN.diff(dim=1)).sum(-1)
-
-
-def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:
-    """Return the IoU (B, K) of each mask at the thresholds `delta` and `-delta`: 1 is stable, 0 is not."""
-    inner = (logits_BKHW > delta).flatten(2).sum(-1).float()
-    outer = (logits_BKHW > -delta).flatten(2).sum(-1).float()
-    return torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
-
-
-def select_masks(
-    prediction: MaskPrediction, multimask: bool, *, delta: float = 0.05, threshold: float = 0.98
-) -> MaskPrediction:
-    """Select the three ambiguous candidates (`multimask`), or one: the single mask, or the best of three if unstable.
-
-    The one candidate has the token of the single mask in both cases, because object pointers were trained on it.
-
-    Args:
-        delta: Logit offset of the stability score.
-        threshold: Stability below which the best of three replaces the single mask.
-    """
-    if multimask:
-        return prediction.slice_candidates(1, NUM_MASK_TOKENS)
-    best_B = 1 + prediction.iou_BK[:, 1:].argmax(1)
-    stable_B = stability_score(prediction.logits_BKHW[:, :1], delta)[:, 0] >= threshold
-    chosen = prediction.select_candidates(torch.where(stable_B, 0, best_B))
-    return replace(chosen, tokens_BKC=prediction.tokens_BKC[:, :1])

@@ -31,6 +31,7 @@ class SAM1(nn.Module):
 
     keeps_aspect_ratio = True
     clamps_logits = False
+    score_family = "sam1"
     edge_radius: int | None = None
     supports_video = False
     stability_threshold = 0.0

@@ -7,11 +7,8 @@ Shapes: F earlier frames, N objects, H and W at stride 8, Q cells of the frame, 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, normalize
-
 from masklet.models.sam2.config import MatchingConfig
+from masklet.tensors import Tensor, avg_pool2d, interpolate, normalize, torch
 
 __all__ = ["Region", "label_from_mask", "match_labels", "recall_label", "search_regions"]
 

@@ -14,9 +14,9 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, linear, max_pool2d, normalize
+from torch.nn.functional import interpolate, linear, normalize
 
-from masklet.models.heads.mask_decoder import MaskDecoder, select_masks
+from masklet.models.heads.mask_decoder import MaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2.config import ConvNetConfig, SAM2Config
 from masklet.models.sam2.convnet import ConvNet
@@ -25,6 +25,7 @@ from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.memory_attention import MemoryAttention
 from masklet.models.sam2.memory_encoder import MemoryEncoder
 from masklet.models.sam2.memory_tokens import MemoryTokenizer
+from masklet.models.sam2.output_masks import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE, output_of_mask, select_output
 from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
@@ -40,11 +41,6 @@ from masklet.nn.layers import MLP
 from masklet.nn.position import sine_position_2d
 
 __all__ = ["SAM2"]
-
-NO_OBJECT_LOGIT = -1024.0
-"""Logits of a mask whose object is not in the image."""
-MEMORY_MASK_SCALE, MEMORY_MASK_BIAS = 20.0, -10.0
-"""The memory encoder reads scale * mask + bias, where the mask is 0 outside and 1 inside."""
 
 
 class ImageEncoder(nn.Sequential):
@@ -109,6 +105,11 @@ class SAM2(nn.Module):
             self.obj_ptr_tpos_proj = nn.Linear(width, channels)
         if memory.absent_embedding:
             self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, channels))
+
+    @property
+    def score_family(self) -> str:
+        """Whose predicted scores these resemble: the built-in model's, which renders prompts as maps, or SAM 2's."""
+        return "builtin" if self.config.prompt_maps else "sam2"
 
     @property
     def still_image_size(self) -> int:
@@ -192,14 +193,8 @@ class SAM2(nn.Module):
 
     def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
         """Select one mask per object: the best of three (`multimask`), or the single one."""
-        chosen = select_masks(prediction, multimask, threshold=self.config.stability_threshold)
-        if multimask:
-            chosen = chosen.select_candidates(chosen.iou_BK.argmax(1))
-        present_B1 = prediction.object_score_B1 > 0
-        logits = torch.where(present_B1[..., None, None], chosen.logits_BKHW, NO_OBJECT_LOGIT)
-        token_BC, present = chosen.tokens_BKC[:, 0], present_B1.to(chosen.tokens_BKC.dtype)
-        pointer_BC = present * self.obj_ptr_proj(token_BC) + (1 - present) * self.no_obj_ptr
-        return SelectedMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
+        threshold = self.config.stability_threshold
+        return select_output(prediction, multimask, threshold, self.obj_ptr_proj, self.no_obj_ptr)
 
     def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor) -> SelectedMasks:
         """Use a given mask of 0 and 1 as the network's output; `features` are not conditioned on memory.
@@ -210,19 +205,7 @@ class SAM2(nn.Module):
         small_B1HW = self.mask_downsample(mask_B1HW.to(features.embed_BCHW.dtype))
         prompts = empty_prompt(count, mask_B1HW.device, small_B1HW)
         decoded = self.select_mask(self.decode(features, prompts), multimask=False)
-        logits = interpolate(
-            mask_B1HW.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
-        )
-        # A mask of a few cells would shrink or vanish at stride 4: it keeps all cells there that it touches.
-        touched = max_pool2d(mask_B1HW.float(), 4)
-        kept_B111 = (logits > 0).sum((1, 2, 3), keepdim=True) * 16
-        shrunk_B111 = 2 * kept_B111 < mask_B1HW.sum((1, 2, 3), keepdim=True)
-        logits = torch.where(shrunk_B111, touched * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, logits)
-        present_B1 = mask_B1HW.flatten(1).any(dim=1, keepdim=True)
-        present = present_B1.to(decoded.pointer_BC.dtype)
-        pointer_BC = present * decoded.pointer_BC + (1 - present) * self.no_obj_ptr
-        score_B1 = present_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
-        return SelectedMasks(logits, torch.ones_like(decoded.iou_B1), score_B1, pointer_BC)
+        return output_of_mask(mask_B1HW, decoded, self.no_obj_ptr)
 
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""

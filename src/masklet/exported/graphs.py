@@ -1,0 +1,133 @@
+"""The parts of an exported folder: names of their inputs and outputs, and the seam behind which a runtime runs them.
+
+Axes of the parts are in docs/runtime.md; all values are float32 but `ages`, which are int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import CheckpointError, InputError
+
+__all__ = ["Arrays", "Engine", "RuntimeOptions", "Signature", "attention_buckets", "check_signature", "signature"]
+
+Arrays = dict[str, npt.NDArray[Any]]
+Signature = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names of the inputs and of the outputs of a graph."""
+
+PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
+FINER_MAPS = ("high_res_features_0", "high_res_features_1")
+ATTENTION = "memory_attention_"
+"""Start of the names of memory attention; the number of memory slots follows."""
+SIGNATURES: dict[str, Signature] = {
+    "image_encoder": (("pixels",), ("image_embeddings",)),
+    "prompt_decoder": (("image_embeddings", *PROMPTS), ("masks", "iou_scores", "object_scores", "pointers")),
+    "memory_encoder": (("image_embeddings", "masks", "object_scores", "prompted"), ("memory",)),
+    ATTENTION: (
+        (
+            "image_embeddings",
+            "memories",
+            "ages",
+            "memory_valid",
+            "pointers",
+            "pointer_offsets",
+            "pointer_valid",
+        ),
+        ("conditioned",),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime runs the graphs of an exported folder.
+
+    Example:
+        >>> RuntimeOptions(threads=2).threads
+        2
+
+    Raises:
+        InputError: if `threads` is no whole number from 1, or `providers` are no names.
+    """
+
+    threads: int | None = None
+    """Threads of the processor; None: MASKLET_THREADS, else as many as PyTorch would use and a quota allows."""
+    providers: tuple[str, ...] = ()
+    """Execution providers of ONNX Runtime, or devices of OpenVINO, best first; (): the CPU."""
+    cache_dir: Path | None = None
+    """Folder for graphs as the runtime has prepared them, so that the next start is faster; None: none is kept."""
+
+    def __post_init__(self) -> None:
+        threads = self.threads
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise InputError(f"threads={threads!r:.40} must be a whole number from 1; leave it out for all cores")
+        providers: object = self.providers
+        if not isinstance(providers, tuple) or not all(isinstance(name, str) and name for name in providers):
+            raise InputError(
+                f"providers={providers!r:.60} must be names, such as 'CPUExecutionProvider'; leave them out for the CPU"
+            )
+
+
+class Engine(Protocol):
+    """A runtime with the graphs of one folder; a graph is loaded when it is first used, or by `load`."""
+
+    description: str
+    """Name and version of the runtime, and where it runs."""
+
+    def load(self, part: str) -> None:
+        """Load a part and compare its signature.
+
+        Raises:
+            CheckpointError: if the runtime cannot read it, or it has other inputs or outputs.
+        """
+
+    def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run a part; returns its outputs by name."""
+
+
+def attention_buckets(parts: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of memory slots for which there is memory attention, ascending.
+
+    Example:
+        >>> attention_buckets(["image_encoder", "memory_attention_7", "memory_attention_1"])
+        (1, 7)
+    """
+    slots = [part.removeprefix(ATTENTION) for part in parts if part.startswith(ATTENTION)]
+    return tuple(sorted(int(each) for each in slots if each.isdecimal()))
+
+
+def signature(part: str, *, has_finer_maps: bool, has_keys: bool) -> Signature:
+    """Return the names of the inputs and outputs of a part: with maps of strides 4 and 8 (SAM 2), and matching keys."""
+    inputs, outputs = SIGNATURES[ATTENTION if part.startswith(ATTENTION) else part]
+    finer = FINER_MAPS if has_finer_maps else ()
+    if part == "image_encoder":
+        return inputs, (*outputs, *finer, *(("matching_keys",) if has_keys else ()))
+    return ((*inputs[:1], *finer, *inputs[1:]) if part == "prompt_decoder" else inputs), outputs
+
+
+def check_signature(file: Path, part: str, found: Signature, wanted: Signature) -> None:
+    """Compare the inputs and outputs of a graph with those of its part.
+
+    Raises:
+        CheckpointError: if one is missing, or an input is unknown.
+    """
+    for kind, have, need in zip(("input", "output"), found, wanted, strict=True):
+        missing = sorted(set(need) - set(have))
+        unknown = sorted(set(have) - set(need)) if kind == "input" else []
+        if missing or unknown:
+            what = f"no {kind} {', '.join(missing)}" if missing else f"an unknown {kind} {', '.join(unknown)[:80]}"
+            raise CheckpointError(
+                f"{file} is another graph: it has {what}, and the part {part} of a masklet folder has "
+                f"{', '.join(need)}: export the model again, or take a fresh copy of the folder"
+            )
+
+
+def contiguous(inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return inputs in one piece of memory each, as runtimes take them."""
+    return {name: np.ascontiguousarray(value) for name, value in inputs.items()}

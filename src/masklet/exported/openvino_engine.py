@@ -1,0 +1,92 @@
+"""Run the graphs of an exported folder with OpenVINO."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import CheckpointError, InputError, MissingExtraError
+from masklet.exported.graphs import Arrays, RuntimeOptions, Signature, check_signature, contiguous
+
+__all__ = ["OpenVinoEngine"]
+
+
+class OpenVinoEngine:
+    """Compiled models of OpenVINO, one a part; a thread has its own inference requests.
+
+    Raises:
+        MissingExtraError: if openvino is not installed.
+        InputError: if it does not have a device.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Path], signatures: Mapping[str, Signature], options: RuntimeOptions, threads: int
+    ) -> None:
+        try:
+            import openvino
+        except ImportError:
+            folder = next(iter(files.values())).parent
+            raise MissingExtraError(
+                f"openvino is not installed, and {folder} needs it: pip install openvino, which comes with the extra "
+                "'openvino' too"
+            ) from None
+        self.core: Any = openvino.Core()
+        self.files, self.signatures, self.threads = files, signatures, threads
+        available = self.core.available_devices
+        unknown = [name for name in options.providers if name not in (*available, "AUTO")]
+        if unknown:
+            raise InputError(
+                f"provider {unknown[0]!r:.60} is no device of this OpenVINO, which has {', '.join(available)}: "
+                "choose one of these, or AUTO"
+            )
+        self.device = options.providers[0] if options.providers else "CPU"
+        self.version = str(openvino.__version__).partition("-")[0]
+        self.description = f"openvino {self.version}, {self.device}"
+        self.config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if self.device == "CPU" else {}
+        # fp32 graphs stay fp32 where OpenVINO would round to what the processor multiplies fastest
+        self.config |= {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if options.cache_dir is not None:
+            options.cache_dir.mkdir(parents=True, exist_ok=True)
+            self.config["CACHE_DIR"] = str(options.cache_dir)
+        self._models: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def load(self, part: str) -> None:
+        """Load a part and compare its signature; see `Engine.load`."""
+        with self._lock:
+            if part in self._models:
+                return
+            file = self.files[part]
+            try:
+                model = self.core.read_model(str(file))
+                names = [[one.get_any_name() for one in ports] for ports in (model.inputs, model.outputs)]
+            except Exception as error:
+                raise CheckpointError(self._explain(file, error)) from error
+            check_signature(file, part, (tuple(names[0]), tuple(names[1])), self.signatures[part])
+            try:
+                self._models[part] = self.core.compile_model(model, self.device, self.config)
+            except Exception as error:
+                raise CheckpointError(self._explain(file, error)) from error
+
+    def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Run a part; returns its outputs by name."""
+        if part not in self._models:
+            self.load(part)
+        requests: dict[str, Any] = self._local.__dict__.setdefault("requests", {})
+        if part not in requests:
+            requests[part] = self._models[part].create_infer_request()
+        results = requests[part].infer(contiguous(inputs))
+        return {name: np.array(results[name]) for name in self.signatures[part][1]}
+
+    def _explain(self, file: Path, error: Exception) -> str:
+        reason = str(error).replace("\n", " ")[:160]
+        return (
+            f"{file} cannot be loaded by OpenVINO {self.version} ({reason}): take a fresh copy of the folder, export "
+            "the model again, or install a newer openvino"
+        )
