@@ -45,9 +45,17 @@ def check_cases(predictor: ImagePredictor, cases: dict, golden: dict) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("size", ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
-def test_portable_images_agree_with_the_published_code(size: str) -> None:
-    name = f"sam2.1_hiera_{size}"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sam2.1_hiera_tiny",
+        *(pytest.param(f"sam2.1_hiera_{size}", marks=pytest.mark.slow) for size in SIZES[1:]),
+        "edgetam",
+        "efficienttam_ti",
+        pytest.param("efficienttam_s", marks=pytest.mark.slow),
+    ],
+)
+def test_portable_images_agree_with_the_published_code(name: str) -> None:
     predictor = ImagePredictor(reference_model(name))
     predictor.set_image(golden_image())
     check_cases(predictor, image_cases(), stored(name))
@@ -55,9 +63,10 @@ def test_portable_images_agree_with_the_published_code(size: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.golden
-def test_the_embedding_agrees_with_the_published_code() -> None:
-    golden = stored("sam2.1_hiera_tiny")
-    predictor = ImagePredictor(reference_model("sam2.1_hiera_tiny"))
+@pytest.mark.parametrize("name", ["sam2.1_hiera_tiny", "edgetam", "efficienttam_ti"])
+def test_the_embedding_agrees_with_the_published_code(name: str) -> None:
+    golden = stored(name)
+    predictor = ImagePredictor(reference_model(name))
     predictor.set_image(golden_image())
     embed = predictor._features.embed_BCHW[0]
     assert float(embed.mean()) == pytest.approx(float(golden["embed_mean"]), abs=1e-3)

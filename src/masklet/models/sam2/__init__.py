@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from masklet.models.sam2.config import CONFIGS, ConvNetConfig, HieraConfig, MatchingConfig, MemoryConfig, SAM2Config
+from masklet.models.sam2.config import (
+    CONFIGS,
+    ConvNetConfig,
+    HieraConfig,
+    MatchingConfig,
+    MemoryConfig,
+    PerceiverConfig,
+    PlainViTConfig,
+    RepViTConfig,
+    SAM2Config,
+)
 from masklet.models.sam2.model import SAM2
 from masklet.models.sam2.state_dict import build, infer_config
 
@@ -13,6 +23,9 @@ __all__ = [
     "HieraConfig",
     "MatchingConfig",
     "MemoryConfig",
+    "PerceiverConfig",
+    "PlainViTConfig",
+    "RepViTConfig",
     "SAM2Config",
     "build",
     "infer_config",

@@ -198,9 +198,14 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     if "image_encoder.trunk.stem.weight" in shapes:
         config = replace(CONFIGS["builtin"], iou_knots=(shapes.get(IOU_CALIBRATION) or (0,))[-1])
         return "builtin", config if "matching_projection" in shapes else replace(config, matching=None)
+    if "image_encoder.trunk.body.stem.conv1.c.weight" in shapes:
+        return "edgetam", CONFIGS["edgetam"]
     patches = shapes.get("image_encoder.trunk.patch_embed.proj.weight")
     if patches is None:
         return None
+    if "image_encoder.neck.convs.0.conv_3x3.weight" in shapes:
+        name = "efficienttam_ti" if patches[0] <= CONFIGS["efficienttam_ti"].trunk.channels[0] else "efficienttam_s"
+        return name, CONFIGS[name]
     blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in shapes)
     is_2_1 = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
 
