@@ -68,13 +68,15 @@ class SAM:
 
     Args:
         model: None (the small model inside the package), a known name (`sam2.1_b.pt`, `sam2.1_hiera_base_plus.pt`,
-            `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
-            MobileSAM are for images only.
+            `facebook/sam2.1-hiera-base-plus`, `edgetam.pt`, `efficienttam_ti.pt`, `sam_b.pt`, `mobile_sam.pt`) or a
+            .pt or .safetensors file. SAM and MobileSAM are for images only.
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 for videos
             of the built-in model where the processor has instructions for it.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
+            EdgeTAM takes multiples of 256.
+        variant: base, 1, 2 or 512x512: which EfficientTAM a file holds, if neither its name nor its header says so.
 
     Example:
         >>> model = SAM()  # doctest: +SKIP
@@ -85,7 +87,7 @@ class SAM:
 
     Raises:
         UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
-        InputError: if the device or precision is unknown, or the size is no multiple of 32.
+        InputError: if the device, precision or variant is unknown, or the size does not fit the model.
     """
 
     @explain_keywords()
@@ -96,11 +98,12 @@ class SAM:
         device: DeviceLike | None = None,
         precision: str = "auto",
         image_size: int | None = None,
+        variant: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         resolved_device = resolve_device(device)
         validate_image_size(image_size)
-        loaded = load(model, progress)
+        loaded = load(model, progress, variant)
         if image_size is not None:
             loaded.network.set_image_size(image_size)
         self._use(loaded, resolved_device, precision)

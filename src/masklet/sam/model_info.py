@@ -32,6 +32,8 @@ class ModelInfo:
     supports_video: bool = True
     video_pixels: int | None = None
     """Frames of videos keep their shape at about this many pixels; None: they are resized to a square."""
+    variant: str | None = None
+    """Which variant of EfficientTAM it is, and how that is known; None for networks without variants."""
 
     @classmethod
     def from_loaded(cls, loaded: LoadedModel, predictor: ImagePredictor) -> ModelInfo:
@@ -49,6 +51,7 @@ class ModelInfo:
             precision=predictor.precision,
             supports_video=loaded.network.supports_video,
             video_pixels=loaded.network.video_pixels if isinstance(loaded.network, SAM2) else None,
+            variant=loaded.variant,
         )
 
     def __str__(self) -> str:
@@ -56,10 +59,11 @@ class ModelInfo:
         if self.video_pixels is not None and self.supports_video:
             height, width = input_size_by_area((9, 16), self.video_pixels)
             frames = f", frames of {width} x {height} (16:9)"
+        variant = f"variant: {self.variant}\n" if self.variant else ""
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
             f"images of {self.still_image_size} x {self.still_image_size}{frames}, "
             f"{self.precision} on {self.device}\n"
-            f"file: {self.path}\n"
+            f"{variant}file: {self.path}\n"
             f"license: code {self.license_code}, weights {self.license_weights}"
         )

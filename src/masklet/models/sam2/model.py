@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, max_pool2d, normalize
 
+from masklet.errors import InputError
 from masklet.models.heads.mask_decoder import MaskDecoder, select_masks
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2.config import ConvNetConfig, HieraConfig, PlainViTConfig, SAM2Config
@@ -29,6 +30,7 @@ from masklet.models.sam2.perceiver import SpatialPerceiver
 from masklet.models.sam2.plain_vit import PlainViT, PlainViTNeck
 from masklet.models.sam2.repvit import RepViT
 from masklet.models.types import (
+    SIDE_MULTIPLE,
     FrameMemory,
     ImageFeatures,
     MaskPrediction,
@@ -48,6 +50,10 @@ NO_OBJECT_LOGIT = -1024.0
 """Logits of a mask whose object is not in the image."""
 MEMORY_MASK_SCALE, MEMORY_MASK_BIAS = 20.0, -10.0
 """The memory encoder reads scale * mask + bias, where the mask is 0 outside and 1 inside."""
+
+
+STRIDE = 16
+"""Of the features that have memory."""
 
 
 class ImageEncoder(nn.Sequential):
@@ -127,12 +133,29 @@ class SAM2(nn.Module):
         return self.still_image_size_override or self.image_size
 
     def set_image_size(self, image_size: int) -> None:
-        """Set the side of the square for images and frames, a multiple of 32.
+        """Set the side of the square for images and frames.
 
         Where frames keep their shape, they have as many pixels as this square.
+
+        Raises:
+            InputError: as `check_image_size`.
         """
+        self.check_image_size(image_size)
         self.image_size, self.still_image_size_override = image_size, None
         self.video_pixels = None if self.config.video_pixels is None else image_size**2
+
+    def check_image_size(self, image_size: int) -> None:
+        """Check that this network takes inputs of this side: a multiple of 32, for EdgeTAM of 256.
+
+        Raises:
+            InputError: if it does not.
+        """
+        perceiver = None if self.config.memory is None else self.config.memory.perceiver
+        multiple = SIDE_MULTIPLE if perceiver is None else STRIDE * perceiver.grid_side
+        if image_size % multiple:
+            raise InputError(
+                f"image_size={image_size} must be a multiple of {multiple} for this model, such as {2 * multiple}"
+            )
 
     def frame_input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """Return the height and width that frames of `frame_size` (height, width) are resized to."""
@@ -239,6 +262,14 @@ class SAM2(nn.Module):
         pointer_BC = present * decoded.pointer_BC + (1 - present) * self.no_obj_ptr
         score_B1 = present_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
         return SelectedMasks(logits, torch.ones_like(decoded.iou_B1), score_B1, pointer_BC)
+
+    def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the memories of frames of `input_size`, height and width."""
+        assert self.config.memory is not None
+        perceiver = self.config.memory.perceiver
+        if perceiver is None:
+            return input_size[0] // STRIDE, input_size[1] // STRIDE
+        return perceiver.global_latents // perceiver.grid_side + perceiver.grid_side, perceiver.grid_side
 
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""

@@ -133,6 +133,7 @@ class RepViT(nn.Module):
         super().__init__()
         self.body = RepViTBody(config)
         self.channels = config.channels
+        self.train()
 
     def forward(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32."""
