@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 
 from helpers.networks import HIERA
-from helpers.reference import reference_model
+from helpers.reference import published_shapes, reference_model
 from masklet import SAM
-from masklet.errors import CheckpointError
+from masklet.errors import CheckpointError, InputError
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS
 from masklet.models.sam2.state_dict import to_transformers
+from masklet.registry import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,63 @@ def test_another_network_is_named(tmp_path: Path) -> None:
     resnet = {"conv1.weight": torch.zeros(64, 3, 7, 7), "layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
     with pytest.raises(CheckpointError, match="ResNet"):
         SAM(saved(tmp_path, "bare .pt", resnet))
+
+
+@pytest.fixture(scope="module")
+def efficienttam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of EfficientTAM Ti, under a name that says nothing."""
+    path = tmp_path_factory.mktemp("efficienttam") / "weights.pt"
+    shapes = published_shapes("efficienttam_ti")
+    torch.save({"model": {name: torch.zeros(shape) for name, shape in shapes.items()}}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("efficienttam_ti.pt", "efficienttam_ti"),
+        ("efficienttam_ti_1.pt", "efficienttam_ti_1"),
+        ("tuned-EfficientTAM-ti-2.pt", "efficienttam_ti_2"),
+        ("efficienttam_ti_512x512.pt", "efficienttam_ti_512x512"),
+        ("efficienttam_ti (1).pt", "efficienttam_ti"),
+        ("efficienttam_s_1.pt", "efficienttam_ti_1"),  # the size is that of the tensors
+    ],
+)
+def test_the_name_of_a_file_says_which_variant_it_is(tmp_path: Path, efficienttam: Path, file: str, name: str) -> None:
+    (tmp_path / file).symlink_to(efficienttam)
+    loaded = load(tmp_path / file)
+    assert loaded.name == name
+    assert loaded.network.config == CONFIGS[name]
+    assert loaded.card is MODELS[name]
+    assert loaded.variant is not None
+    assert "by the file's name" in loaded.variant
+
+
+def test_a_variant_that_nothing_says_is_given_or_assumed(efficienttam: Path) -> None:
+    assert load(efficienttam).variant == "base (assumed: neither its tensors nor its name tell)"
+    info = SAM(efficienttam, variant="2").info()
+    assert info.name == "efficienttam_ti_2"
+    assert "variant: 2 (as given)" in str(info)
+    assert SAM(efficienttam, variant="512x512").info().image_size == 512
+
+
+def test_a_given_variant_wins_over_the_name(tmp_path: Path, efficienttam: Path) -> None:
+    (tmp_path / "efficienttam_ti_1.pt").symlink_to(efficienttam)
+    assert load(tmp_path / "efficienttam_ti_1.pt", variant="base").name == "efficienttam_ti"
+
+
+def test_wrong_variants_are_refused(efficienttam: Path) -> None:
+    with pytest.raises(InputError, match="variant='3' is unknown; choose one of base, 1, 2, 512x512"):
+        load(efficienttam, variant="3")
+    with pytest.raises(InputError, match="is for EfficientTAM, and builtin has no variants"):
+        SAM(variant="1")
+
+
+def test_edgetam_takes_sizes_that_its_perceiver_can_cut(tmp_path: Path) -> None:
+    shapes = published_shapes("edgetam")
+    counters = {n: torch.zeros(s, dtype=torch.long) for n, s in shapes.items() if n.endswith("num_batches_tracked")}
+    torch.save({"model": {name: torch.zeros(s) for name, s in shapes.items()} | counters}, tmp_path / "a.pt")
+    model = SAM(tmp_path / "a.pt", image_size=512)
+    assert (model.info().name, model.info().image_size, model.info().variant) == ("edgetam", 512, None)
+    with pytest.raises(InputError, match="image_size=288 must be a multiple of 256 for this model"):
+        SAM(tmp_path / "a.pt", image_size=288)

@@ -12,6 +12,7 @@ import pytest
 from helpers.reference import published_shapes
 from masklet import registry
 from masklet.errors import CheckpointError, DownloadError, UnknownModelError
+from masklet.models.sam2 import CONFIGS
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, is_downloaded, locate, resolve
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
@@ -143,13 +144,33 @@ def test_cards_of_sam_hold_what_is_published(name: str) -> None:
     assert card.short_name == FIRST[name][0]
 
 
-@pytest.mark.parametrize("name", [n for n, card in MODELS.items() if n != BUILTIN and card.family == "sam2"])
+@pytest.mark.parametrize("name", [n for n in MODELS if n.startswith("sam2")])
 def test_cards_hold_what_is_published(name: str) -> None:
     card = MODELS[name]
     check_numbers(card, name)
     day = "092824" if "2.1" in name else "072824"
     assert card.url == f"https://dl.fbaipublicfiles.com/segment_anything_2/{day}/{name}.pt"
     assert card.license_code == card.license_weights == "Apache-2.0"
+
+
+TAM = ["edgetam", *(f"efficienttam_{size}{end}" for size in ("s", "ti") for end in ("", "_1", "_2", "_512x512"))]
+
+
+@pytest.mark.parametrize("name", TAM)
+def test_cards_of_edgetam_and_efficienttam_hold_what_is_published(name: str) -> None:
+    card = MODELS[name]
+    shapes = published_shapes("_".join(name.split("_")[:2]))
+    assert card.parameters == sum(math.prod(shape) for shape in shapes.values())
+    assert card.size is None or 4 * card.parameters < card.size < 4 * card.parameters + 400_000
+    assert card.url is not None
+    assert card.url.endswith(f"/{name}.pt")
+    assert card.license_code == card.license_weights == "Apache-2.0"
+    assert get_card(f"{name}.pt") is get_card(name.replace("_", "-").upper()) is card
+    assert (card.file, card.short_name) == (f"{name}.pt", f"{name}.pt")
+
+
+def test_every_sam2_network_has_a_card() -> None:
+    assert {name for name, card in MODELS.items() if card.family == "sam2"} == {BUILTIN, *CONFIGS} - {"builtin"}
 
 
 def test_hashes_differ() -> None:

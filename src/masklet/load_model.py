@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from masklet.checkpoints import Progress, check_shapes, read_tensors
+from masklet.checkpoints import Progress, check_shapes, read_metadata, read_tensors
 from masklet.errors import ModelError, UnknownModelError
+from masklet.models.sam2.variants import has_variants, variant_in_name, variant_name
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
 from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, require_torch
@@ -34,6 +35,8 @@ class LoadedModel:
     path: Path
     card: ModelCard | None
     """Card of the published (or built-in) model of that name; a fine-tuned file has the same card."""
+    variant: str | None = None
+    """Which variant of EfficientTAM it is, and how that is known; None for networks without variants."""
 
     @property
     def parameters(self) -> int:
@@ -63,10 +66,14 @@ class LoadedModel:
 
 
 @standard_torch()
-def load(model: str | PathLike[str] | None = None, progress: Progress | None = None) -> LoadedModel:
+def load(
+    model: str | PathLike[str] | None = None, progress: Progress | None = None, variant: str | None = None
+) -> LoadedModel:
     """Load the network of a name or a file; None is the built-in one.
 
-    Which network a file has is inferred from its tensors, never from its name.
+    Which network a file has is inferred from its tensors, not from its name. Only the variants of EfficientTAM have the
+    same tensors: `variant` (base, 1, 2 or 512x512) says which one it is, else the header of a file that masklet wrote,
+    else the file's name; without any of these it is the base.
 
     Example:
         >>> load("sam2.1_t.pt").name
@@ -79,6 +86,7 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
         ModelError: if it is the name of a detector.
         DownloadError: if a published file is not on this machine and cannot be downloaded.
         CheckpointError: if the file is damaged, hostile, or another network.
+        InputError: if there is no such variant.
         MissingExtraError: if PyTorch is not installed.
     """
     if isinstance(model, str) and not model.strip():
@@ -98,12 +106,11 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
             )
         path = locate(card, progress)
     require_torch(f"opening {path.name}")
-    name, network = _build_network(read_tensors(path), path)
-    return LoadedModel(network, name, path, MODELS.get(BUILTIN if name == "builtin" else name))
+    return _build_network(read_tensors(path), path, variant)
 
 
-def _build_network(state: Mapping[str, Tensor], path: Path) -> tuple[str, SAM2 | SAM1]:
-    """Build the network, SAM 1 or SAM 2, that these tensors belong to, and return its name too."""
+def _build_network(state: Mapping[str, Tensor], path: Path, variant: str | None) -> LoadedModel:
+    """Build the network, SAM 1 or SAM 2, that these tensors of a file belong to."""
     from masklet.models import sam1, sam2
     from masklet.models.sam1 import state_dict as sam1_state_dict
     from masklet.models.sam2 import state_dict as sam2_state_dict
@@ -117,10 +124,20 @@ def _build_network(state: Mapping[str, Tensor], path: Path) -> tuple[str, SAM2 |
     if is_sam1 is not None:
         name, sam1_config = is_sam1
         check_shapes(sam1_state_dict.expected_shapes(sam1_config), found, path=path, model_name=name)
-        return name, sam1.build(sam1_config, state)
+        if variant is not None:
+            name = variant_name(name, variant)  # refused
+        return LoadedModel(sam1.build(sam1_config, state), name, path, MODELS.get(name))
     # Unknown tensors are compared with a common network, so that the error lists the difference.
     name, config = sam2.infer_config(found) or (DEFAULT_SAM2, sam2.CONFIGS[DEFAULT_SAM2])
+    described: str | None = None
+    if variant is not None or has_variants(name):
+        header = variant_in_name(read_metadata(path).get("model", ""))
+        known = {"as given": variant, "by the file's header": header, "by the file's name": variant_in_name(path.name)}
+        source = next((how for how, value in known.items() if value), "assumed: neither its tensors nor its name tell")
+        name = variant_name(name, known.get(source) or "base")
+        config, described = sam2.CONFIGS[name], f"{known.get(source) or 'base'} ({source})"
     if config.memory is not None and not any(n.startswith("memory_") for n in found):
         config = replace(config, memory=None)  # a file of the image part only
     check_shapes(sam2_state_dict.expected_shapes(config), found, path=path, model_name=name)
-    return name, sam2.build(config, state)
+    card = MODELS.get(BUILTIN if name == "builtin" else name)
+    return LoadedModel(sam2.build(config, state), name, path, card, described)

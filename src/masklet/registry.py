@@ -6,7 +6,8 @@
     PosixPath('/home/me/.cache/masklet/sam2.1_hiera_base_plus.pt')
 
 SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose `.pt` files are
-the publisher's; those of SAM and MobileSAM are the ones that many public projects check their downloads against.
+the publisher's; those of SAM and MobileSAM are the ones that many public projects check their downloads against. Of
+EdgeTAM and EfficientTAM no hash is published, and a size of some files only: the rest is checked by its tensors.
 `parameters` counts every value of every tensor in the published file, buffers included; for YOLOv8 and FastSAM only
 learned values, as in their published tables.
 """
@@ -128,6 +129,45 @@ def _sam2_card(version: str, size: str, published: _PublishedFile) -> ModelCard:
     )
 
 
+_EDGETAM_CARD = ModelCard(
+    name="edgetam",
+    title="EdgeTAM",
+    file="edgetam.pt",
+    aliases=("edge_tam", "facebook/edgetam"),
+    url="https://github.com/facebookresearch/EdgeTAM/raw/9cc44bfe9e16cc374242917b91283c718410ea87/checkpoints/edgetam.pt",
+    size=56116523,
+    sha256=None,
+    parameters=13_943_148,
+    license_code="Apache-2.0",
+    license_weights="Apache-2.0",
+    source="Meta Reality Labs, https://github.com/facebookresearch/EdgeTAM",
+)
+
+# Size -> its other spelling, the size of the base file, and parameters.
+_EFFICIENTTAM_FILES: dict[str, tuple[str, int, int]] = {
+    "s": ("small", 136375868, 34_056_098),
+    "ti": ("tiny", 71616316, 17_866_274),
+}
+
+
+def _efficienttam_card(size: str, suffix: str) -> ModelCard:
+    spelling, file_size, parameters = _EFFICIENTTAM_FILES[size]
+    name = f"efficienttam_{size}{suffix}"
+    return ModelCard(
+        name=name,
+        title=f"EfficientTAM {size.capitalize()}{suffix.replace('_', '/')}",
+        file=f"{name}.pt",
+        aliases=(f"efficienttam_{spelling}{suffix}",),
+        url=f"https://huggingface.co/yunyangx/efficient-track-anything/resolve/main/{name}.pt",
+        size=None if suffix else file_size,
+        sha256=None,
+        parameters=parameters,
+        license_code="Apache-2.0",
+        license_weights="Apache-2.0",
+        source="Yunyang Xiong et al., https://github.com/yformer/EfficientTAM",
+    )
+
+
 _BUILTIN_CARD = ModelCard(
     name=BUILTIN,
     title="masklet's own small SAM 2",
@@ -241,6 +281,8 @@ MODELS: dict[str, ModelCard] = {
     for card in (
         _BUILTIN_CARD,
         *(_sam2_card(version, size, data) for (version, size), data in _SAM2_FILES.items()),
+        _EDGETAM_CARD,
+        *(_efficienttam_card(size, end) for size in _EFFICIENTTAM_FILES for end in ("", "_1", "_2", "_512x512")),
         *(_vit_card(size, *rest) for size, rest in _SAM1_FILES.items()),
         _MOBILE_CARD,
         *(_yolo_card(name, parameters) for name, parameters in _YOLO_PARAMETERS.items()),

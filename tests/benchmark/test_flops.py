@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from helpers.networks import CONVNET, HIERA, small_network
+from helpers.networks import CONVNET, HIERA, PLAIN_VIT, REPVIT, Trunk, small_network
 from masklet import SAM
 from masklet.benchmark.flops import (
     count_flops,
@@ -28,7 +28,7 @@ from masklet.image.automatic_mask_generator import generate_masks_for_set_image,
 from masklet.image.predictor import ImagePredictor
 from masklet.models.fast_cpu.encoder import EagerEncoder
 from masklet.models.fast_cpu.sam2 import FastSAM2
-from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig
+from masklet.models.sam2 import SAM2
 from masklet.nn.fused_ops import FusedConvolution, FusedLinear, has_fused_operators
 
 SIZE = (60, 90)
@@ -59,8 +59,8 @@ def test_attention_counts_both_of_its_products() -> None:
         assert count_flops(lambda: scaled_dot_product_attention(query, key, key)) == 2 * 2 * 10 * 30 * (8 + 8)
 
 
-@pytest.mark.parametrize("trunk", [HIERA, CONVNET])
-def test_the_fast_encoder_makes_no_more_operations_than_the_plain_one(trunk: HieraConfig | ConvNetConfig) -> None:
+@pytest.mark.parametrize("trunk", [HIERA, CONVNET, REPVIT, PLAIN_VIT])
+def test_the_fast_encoder_makes_no_more_operations_than_the_plain_one(trunk: Trunk) -> None:
     predictor = ImagePredictor(small_network(trunk).requires_grad_(False))
     predictor.set_image(np.zeros((*SIZE, 3), np.uint8))
     plain = encoding_work(predictor, EagerEncoder(predictor.model, None))

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import torch
 
-from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig, MemoryConfig, SAM2Config
+from masklet.models.sam2 import (
+    SAM2,
+    ConvNetConfig,
+    HieraConfig,
+    MemoryConfig,
+    PerceiverConfig,
+    PlainViTConfig,
+    RepViTConfig,
+    SAM2Config,
+)
 from masklet.models.types import MemoryContext, SelectedMasks, empty_prompt
 
 HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), windows=(4, 4, 2, 2), background=(3, 3))
 CONVNET = ConvNetConfig(
     stem=8, inner=(4, 4, 8, 8), channels=(8, 16, 16, 32), depths=(1, 2, 1, 1), context_width=32, context_heads=2
 )
+REPVIT = RepViTConfig(channels=(8, 16, 16, 24), depths=(1, 2, 1, 1))
+PLAIN_VIT = PlainViTConfig(width=16, heads=2, depth=2, global_blocks=(1,), window=3, position_side=3)
+Trunk = HieraConfig | ConvNetConfig | RepViTConfig | PlainViTConfig
 
 
-def small_network(trunk: HieraConfig | ConvNetConfig = HIERA, seed: int = 0) -> SAM2:
-    """A whole network whose images have 64 pixels a side."""
-    memory = MemoryConfig(channels=16, layers=1, hidden=32)
+def small_network(trunk: Trunk = HIERA, seed: int = 0) -> SAM2:
+    """A whole network whose images have 64 pixels a side; behind `REPVIT` with the perceiver of EdgeTAM."""
+    perceiver = PerceiverConfig(global_latents=8, grid_side=4, layers=1) if isinstance(trunk, RepViTConfig) else None
+    memory = MemoryConfig(channels=16, layers=1, hidden=32, perceiver=perceiver)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SAM2(SAM2Config(trunk, image_size=64, width=32, heads=2, hidden=32, memory=memory))

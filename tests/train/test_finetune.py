@@ -53,8 +53,8 @@ def test_defaults_depend_on_the_model_and_the_device(build, monkeypatch: pytest.
     assert build(steps=1, lr=3e-4, precision="bf16").precision == "bf16"
     load = module.load
 
-    def as_tiny(name: object) -> object:
-        return replace(load(name), name="sam2.1_hiera_tiny")
+    def as_tiny(name: object, **keywords: object) -> object:
+        return replace(load(name, **keywords), name="sam2.1_hiera_tiny")
 
     monkeypatch.setattr(module, "load", as_tiny)
     assert build(steps=1).stages[0].lr == 5e-6

@@ -1,4 +1,4 @@
-"""The published tracker's numbers: every step of every stored scenario, 2.0 and 2.1."""
+"""The published trackers' numbers: every step of every stored scenario, of SAM 2, EdgeTAM and EfficientTAM."""
 
 from __future__ import annotations
 
@@ -113,6 +113,48 @@ def test_every_portable_scenario(name: str, networks: Callable[[str, int, str], 
     checked = ScenarioPlayer(networks(name, 256, "c"), PORTABLE / f"video_{name}.npz", clip)
     for scenario, steps in scenarios.items():
         checked.play(scenario, steps)
+    checked.all_seen()
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["efficienttam_ti", "efficienttam_ti_1", "efficienttam_ti_2"])
+def test_every_scenario_of_efficienttam(name: str, networks: Callable[[str, int, str], FastSAM2]) -> None:
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    clip = module_at(PORTABLE / "scene.py").clip()
+    checked = ScenarioPlayer(networks(name, 256, "h"), PORTABLE / f"video_{name}.npz", clip)
+    for scenario, steps in scenarios.items():
+        checked.play(scenario, steps)
+    checked.all_seen()
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+def test_every_scenario_of_edgetam(networks: Callable[[str, int, str], FastSAM2]) -> None:
+    """The `correction` as SAM 2's newer tracker makes it, which tracks a corrected frame again; EdgeTAM's does not."""
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    clip, network = module_at(PORTABLE / "scene.py").clip(), networks("edgetam", 256, "c")
+    checked = ScenarioPlayer(network, PORTABLE / "video_edgetam.npz", clip)
+    correction = scenarios.pop("correction")
+    for scenario, steps in scenarios.items():
+        checked.play(scenario, steps)
+    checked.play("correction", correction[:3])  # up to the click
+    left = {key.rsplit("/", 1)[0] for key in checked.stored} - checked.seen
+    assert {key.split("/")[1] for key in left} == {"3-propagate"}
+    assert {key.split("/")[0] for key in left} == {"correction"}
+    by_object = ScenarioPlayer(network, PORTABLE / "video_edgetam_per_object.npz", clip)
+    by_object.play("correction", correction)
+    by_object.all_seen()
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+def test_windows_of_edgetams_perceiver(networks: Callable[[str, int, str], FastSAM2]) -> None:
+    """At 256 pixels every window is one cell; at 512 windows have four."""
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    clip = module_at(PORTABLE / "scene.py").clip()
+    checked = ScenarioPlayer(networks("edgetam", 512, "c"), PORTABLE / "video_edgetam_512.npz", clip)
+    checked.play("late_prompt_both_ways", scenarios["late_prompt_both_ways"])
     checked.all_seen()
 
 

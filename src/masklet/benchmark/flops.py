@@ -43,8 +43,6 @@ ENCODER_PREFIXES = ("image_encoder.", "sam_mask_decoder.conv_s")
 PROMPT_ENCODER_PREFIXES = ("sam_prompt_encoder.", "prompt_encoder.")
 HEAD_PREFIXES = (*PROMPT_ENCODER_PREFIXES, "sam_mask_decoder.", "mask_decoder.")
 Shape: TypeAlias = tuple[int, ...]
-MEMORY_STRIDE = 16
-"""Input pixels per position of a memory."""
 MEMORY_BYTES_PER_VALUE = 2
 """Bytes per value in the memory of an earlier frame."""
 
@@ -140,7 +138,7 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
     device, (height, width) = next(network.parameters()).device, network.frame_input_size(frame_size)
     memory, rule = network.config.memory, RecentFrames()
     assert memory is not None
-    grid = (height // MEMORY_STRIDE, width // MEMORY_STRIDE)
+    grid = network.memory_size((height, width))
     encode, fast = fast_encoder(network, None), FastSAM2(network)
     pixels_13HW = torch.zeros(1, 3, height, width, device=device)
     ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))  # as many as by default

@@ -13,6 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _MAX_LISTED = 5
 _SAM2_SIZES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
+_EFFICIENTTAM_SIZES = {192: "Ti", 384: "S"}
 _SAM1_SIZES = {768: "ViT-B", 1024: "ViT-L", 1280: "ViT-H"}
 _YOLO_SIZES = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.", "net.")
@@ -77,7 +78,8 @@ def check_shapes(expected: Shapes, found: Shapes, *, path: str | PathLike[str], 
     elif shared:
         hint = f"It shares {shared} tensor names with the model, maybe a changed SAM 2. Give an unchanged one."
     else:
-        hint = "Its names belong to no network masklet knows. Give a checkpoint of SAM, MobileSAM, SAM 2 or SAM 2.1."
+        families = "SAM, MobileSAM, SAM 2, SAM 2.1, EdgeTAM or EfficientTAM"
+        hint = f"Its names belong to no network masklet knows. Give a checkpoint of {families}."
     raise CheckpointError("\n".join([*lines, hint]))
 
 
@@ -110,7 +112,11 @@ def _identify_sam2(found: Shapes) -> str | None:
     if not _has(found, "sam_mask_decoder."):
         has_trunk = _has(found, "image_encoder.trunk.")
         return "the image encoder of a SAM 2 or SAM 3, without its mask decoder" if has_trunk else None
+    if _has(found, "image_encoder.trunk.body.stem."):
+        return "EdgeTAM"
     patch = found.get("image_encoder.trunk.patch_embed.proj.weight")
+    if patch is not None and "image_encoder.neck.convs.0.conv_3x3.weight" in found:
+        return f"EfficientTAM {_EFFICIENTTAM_SIZES.get(patch[0], f'of width {patch[0]}')}"
     version = "SAM 2.1" if "no_obj_embed_spatial" in found else "SAM 2"
     if patch is None:
         return f"a {version} with a custom image encoder"

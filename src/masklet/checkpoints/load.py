@@ -73,9 +73,9 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """Read the metadata in the header of a `.safetensors` file; empty for every other checkpoint.
+    """Read the metadata in the header of a `.safetensors` file, or what masklet wrote beside the tensors in a `.pt`.
 
-    Keys of earlier versions are renamed, in the JSON of `config` too.
+    Empty for every other checkpoint. Keys of earlier versions are renamed, in the JSON of `config` too.
 
     Example:
         >>> read_metadata("masklet-builtin.safetensors")["format"]
@@ -90,6 +90,17 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     file_type = detect_file_type(file)
     if file_type.kind == "foreign":
         raise unreadable_error(file, file_type.description, file_type.remedy)
+    if file_type.kind == "torch-zip":
+        import torch
+
+        try:
+            content: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=True)
+        except decoder_errors() as error:
+            raise _unpickling_error(file, error) from error
+        written = content.get("masklet") if isinstance(content, Mapping) else None
+        if not isinstance(written, Mapping):
+            return {}
+        return {name: text for name, text in written.items() if isinstance(name, str) and isinstance(text, str)}
     if file_type.kind != "safetensors":
         return {}
     try:

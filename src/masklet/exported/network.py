@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["ExportedNetwork"]
 
 CPU = torch.device("cpu")
+STRIDE = 16
+"""Of the features that have memory."""
 FIRST_BOX_LABEL = 2
 """Labels from here on are box corners."""
 
@@ -130,6 +132,10 @@ class ExportedNetwork:
             return video.size
         assert video.pixels is not None
         return input_size_by_area(frame_size, video.pixels)
+
+    def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the memories of frames of `input_size`, height and width."""
+        return input_size[0] // STRIDE, input_size[1] // STRIDE
 
     def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Condition the features of one frame on the memory of each object, in the smallest graph that holds it."""

@@ -40,7 +40,7 @@ class ImageFeatures:
     embed_BCHW: Tensor
     """Stride 16."""
     high_res_features: tuple[Tensor, ...] = ()
-    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); empty for SAM 1."""
+    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); empty for SAM 1 and EfficientTAM."""
     stride8_BCHW: Tensor | None = None
     """The trunk's own map at stride 8, for networks that match labels along it; not kept by `index_select`."""
 
@@ -177,7 +177,7 @@ class FrameMemory:
     """Memory of B objects on one frame."""
 
     spatial_BMHW: Tensor
-    """Stride 16."""
+    """Stride 16; for EdgeTAM rows of tokens, see `masklet.models.sam2.perceiver`."""
     pointer_BC: Tensor
 
     def row(self, index: int) -> FrameMemory:

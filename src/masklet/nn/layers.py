@@ -1,18 +1,20 @@
-"""Normalization over channels, and stacks of linear layers.
+"""Normalization over channels, normalized convolutions, and stacks of linear layers.
 
 Shapes: B batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-__all__ = ["MLP", "LayerNorm2d", "MLPBlock"]
+__all__ = ["MLP", "ConvBN", "LayerNorm2d", "MLPBlock"]
 
 
 class LayerNorm2d(nn.Module):
@@ -73,3 +75,24 @@ class MLPBlock(nn.Sequential):
     def __init__(self, width: int, hidden: int, act: Callable[[], nn.Module] = nn.ReLU) -> None:
         widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
         super().__init__(OrderedDict(lin1=widen, act=act(), lin2=narrow))
+
+
+class ConvBN(nn.Sequential):
+    """A convolution without bias, then batch normalization: (B, C, H, W) to (B, C', H / stride, W / stride)."""
+
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
+
+    def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, groups: int = 1) -> None:
+        conv = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
+        super().__init__(OrderedDict(c=conv, bn=nn.BatchNorm2d(outputs)))
+
+    def fold(self) -> nn.Conv2d:
+        """Return one convolution with frozen weights that computes convolution and batch normalization."""
+        conv, norm = copy.deepcopy(self.c), self.bn
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        weight, bias = fuse_conv_bn_weights(conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
+        conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+        return conv

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from masklet.datasets import DataPaths
 from masklet.load_model import LoadedModel, load
+from masklet.models.sam2.variants import variant_in_name
 from masklet.train.finetune import FinetuneOptions, apply_overrides, build_config, require_single_process, run
 from masklet.train.loop import RuntimeConfig, TrainProgress
 
@@ -34,7 +35,8 @@ def finetune(
     network = loaded.require_sam2("be trained here")
     if options.image_size is None and network.image_size != network.config.image_size:
         options = replace(options, image_size=network.image_size)
-    config = apply_overrides(build_config(options, str(loaded.path), data, runtime), overrides)
+    variant = None if loaded.variant is None else variant_in_name(loaded.name)
+    config = apply_overrides(build_config(options, str(loaded.path), data, runtime, variant), overrides)
     trained = load(run(config, data, run_dir, runtime, on_progress))
     trained_network = trained.require_sam2("be trained here")
     trained_network.image_size, trained_network.video_pixels = network.image_size, network.video_pixels

@@ -75,13 +75,16 @@ class SAM:
 
     Args:
         model: None (the small model inside the package), a known name (`sam2.1_b.pt`, `sam2.1_hiera_base_plus.pt`,
-            `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
-            MobileSAM are for images only. A folder that `masklet export` wrote runs without PyTorch.
+            `facebook/sam2.1-hiera-base-plus`, `edgetam.pt`, `efficienttam_ti.pt`, `sam_b.pt`, `mobile_sam.pt`) or a
+            .pt or .safetensors file. SAM and MobileSAM are for images only. A folder that `masklet export` wrote runs
+            without PyTorch.
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 for videos
             of the built-in model where the processor has instructions for it.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
+            EdgeTAM takes multiples of 256.
+        variant: base, 1, 2 or 512x512: which EfficientTAM a file holds, if neither its name nor its header says so.
         threads, providers, cache_dir: of the runtime of an exported folder: threads of the processor, execution
             providers of ONNX Runtime or devices of OpenVINO, and a folder for prepared graphs (docs/runtime.md).
 
@@ -94,8 +97,8 @@ class SAM:
 
     Raises:
         UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
-        InputError: if the device or precision is unknown, the size is no multiple of 32, or an option does not go with
-            the model.
+        InputError: if the device, precision or variant is unknown, the size does not fit the model, or an option does
+            not go with the model.
         MissingExtraError: if PyTorch, or the runtime of an exported folder, is not installed.
     """
 
@@ -107,6 +110,7 @@ class SAM:
         device: DeviceLike | None = None,
         precision: str = "auto",
         image_size: int | None = None,
+        variant: str | None = None,
         progress: Progress | None = None,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
@@ -121,7 +125,7 @@ class SAM:
             return
         check_runtime_use({"threads": threads, "providers": providers, "cache_dir": cache_dir})
         resolved_device = resolve_device(device)
-        loaded = load(model, progress)
+        loaded = load(model, progress, variant)
         if image_size is not None:
             loaded.network.set_image_size(image_size)
         self._use(loaded, resolved_device, precision)

@@ -33,6 +33,8 @@ class ModelInfo:
     supports_video: bool = True
     video_pixels: int | None = None
     """Frames of videos keep their shape at about this many pixels; None: they are resized to a square."""
+    variant: str | None = None
+    """Which variant of EfficientTAM it is, and how that is known; None for networks without variants."""
 
     @classmethod
     def from_loaded(cls, loaded: LoadedModel | ExportedModel, predictor: ImagePredictor) -> ModelInfo:
@@ -59,6 +61,7 @@ class ModelInfo:
             precision=precision,
             supports_video=loaded.network.supports_video,
             video_pixels=getattr(loaded.network, "video_pixels", None),
+            variant=None if isinstance(loaded, ExportedModel) else loaded.variant,
         )
 
     def __str__(self) -> str:
@@ -67,10 +70,11 @@ class ModelInfo:
             height, width = input_size_by_area((9, 16), self.video_pixels)
             frames = f", frames of {width} x {height} (16:9)"
         parameters = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M parameters, "
+        variant = f"variant: {self.variant}\n" if self.variant else ""
         return (
             f"{self.name}: {parameters}{self.megabytes:.1f} MB, "
             f"images of {self.still_image_size} x {self.still_image_size}{frames}, "
             f"{self.precision} on {self.device}\n"
-            f"file: {self.path}\n"
+            f"{variant}file: {self.path}\n"
             f"license: code {self.license_code}, weights {self.license_weights}"
         )

@@ -74,7 +74,8 @@ def export_weights(
         weights = model.state_dict()
     if base_weights is not None:
         for name, base in read_tensors(base_weights).items():
-            if name in weights and weights[name].shape == base.shape and not name.startswith(UNBLENDED_PREFIX):
+            known = name in weights and weights[name].shape == base.shape and base.is_floating_point()
+            if known and not name.startswith(UNBLENDED_PREFIX):
                 weights[name] = blend_fraction * weights[name].float() + (1 - blend_fraction) * base.float()
     assert set(expected_shapes(CONFIGS[config["model"]])) == set(weights)
     header = {
@@ -87,7 +88,8 @@ def export_weights(
     }
     if half is None:
         half = config["model"] == "builtin"
-    tensors = {name: (t.half() if half else t.float()).contiguous().clone() for name, t in weights.items()}
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous().clone() for name, t in weights.items()}
     with atomic_path(path) as temporary:
         if path.suffix == ".pt":
             torch.save({"model": tensors, "masklet": header}, temporary)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from masklet.atomic_files import atomic_path
 from masklet.damaged_files import decoder_errors
@@ -68,7 +68,8 @@ class EmbeddingCache:
         path = self._path(key)
         try:
             tensors = load(path.read_bytes())
-            parts = [tensors[name] for name in TENSOR_NAMES]
+            first, *others = TENSOR_NAMES
+            parts = [tensors[first], *(tensors[name] for name in others if name in tensors)]
             if int(tensors[CHECKSUM_KEY]) != zlib.crc32(b"".join(part.numpy().tobytes() for part in parts)):
                 raise ValueError
         except OSError:  # missing or unreadable
@@ -91,7 +92,7 @@ class EmbeddingCache:
             return features
         rounded, parts = _to_image_features(parts), [part.cpu() for part in parts]
         checksum = torch.tensor(zlib.crc32(b"".join(part.numpy().tobytes() for part in parts)))
-        tensors = {**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: checksum}
+        tensors = {**dict(zip(TENSOR_NAMES, parts, strict=False)), CHECKSUM_KEY: checksum}
         content = save(tensors)
         if self.disabled or len(content) > self.max_bytes:
             return rounded
@@ -130,8 +131,14 @@ class EmbeddingCache:
 
 
 def _to_image_features(parts: Sequence[Tensor]) -> ImageFeatures:
-    embed, fine_8, fine_4 = (part.float() for part in parts)
-    return ImageFeatures(embed, (fine_8, fine_4))
+    embed, *finer = (part.float() for part in parts)
+    return ImageFeatures(embed, tuple(finer))
+
+
+def _encoder_parts(model: SAM2) -> list[nn.Module]:
+    """Return all modules that the features of an image depend on."""
+    decoder = dict(model.sam_mask_decoder.named_children())
+    return [model.image_encoder, *(decoder[name] for name in ("conv_s1", "conv_s0") if name in decoder)]
 
 
 def weights_fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
@@ -141,9 +148,8 @@ def weights_fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> s
         >>> weights_fingerprint(model)
         '3f0c9a6b41d2e87a'
     """
-    decoder = model.sam_mask_decoder
     digest = hashlib.sha256(str(dtype).encode())
-    for part in (model.image_encoder, decoder.conv_s1, decoder.conv_s0):
+    for part in _encoder_parts(model):
         for name, tensor in part.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -167,9 +173,7 @@ def make_encoder(model: SAM2, config: TrainConfig, cache_dir: Path | None = None
     Raises:
         InputError: if embeddings are to be cached while the encoder learns.
     """
-    decoder = model.sam_mask_decoder
-    parts = (model.image_encoder, decoder.conv_s0, decoder.conv_s1)
-    if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
+    if any(parameter.requires_grad for part in _encoder_parts(model) for parameter in part.parameters()):
         if cache_dir is not None:
             raise InputError(
                 f"cached_views={config.cached_views} caches embeddings, but the encoder learns and they would be out "

@@ -131,9 +131,15 @@ def finetune_config(model: str, pretrained: str, options: FinetuneOptions) -> Tr
 
 
 def build_config(
-    options: FinetuneOptions | str, model: str | None, data: DataPaths, runtime: RuntimeConfig
+    options: FinetuneOptions | str,
+    model: str | None,
+    data: DataPaths,
+    runtime: RuntimeConfig,
+    variant: str | None = None,
 ) -> TrainConfig:
     """Build the config of a recipe, by its name, or of a model to be fine-tuned on `data`.
+
+    `variant` is that of an EfficientTAM whose file does not say it.
 
     Raises:
         InputError: if an option is invalid.
@@ -148,7 +154,7 @@ def build_config(
         raise InputError(f"epochs={options.epochs} and steps={options.steps}: say how long, by one of the two")
     if options.epochs is not None and not 0 < options.epochs < math.inf:
         raise InputError(f"epochs={options.epochs} must be above 0")
-    loaded = load(model)
+    loaded = load(model, variant=variant)
     network = loaded.require_sam2("be trained here")
     resolved = replace(
         options,

@@ -22,6 +22,7 @@ from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
+from masklet.models.sam2.plain_vit import PlainViT
 from masklet.models.sam2.state_dict import IOU_CALIBRATION
 from masklet.train.checkpoint import EMA, TrainState
 from masklet.train.config import TrainConfig
@@ -56,22 +57,25 @@ def build_state(config: TrainConfig, device: torch.device | str = "cpu") -> Trai
 
     Raises:
         CheckpointError: if the pretrained model is another network.
-        InputError: if adapters do not fit, or the trunk has no gradient checkpointing.
+        InputError: if adapters or the image size do not fit, or the trunk has no gradient checkpointing.
     """
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
+    for stage in config.stages:
+        for size in (stage.image_size, stage.still_image_size):
+            model.check_image_size(size)
     license = "Apache-2.0"
     init_weights(model)
     if config.pretrained:
         license = load_pretrained(model, config.pretrained)
     elif isinstance(model.image_encoder.trunk, ConvNet):
         load_pretrained_trunk(model.image_encoder.trunk)
-    if supports_gradient_checkpointing(model):
+    if isinstance(model.image_encoder.trunk, Hiera | PlainViT):
         model.image_encoder.trunk.gradient_checkpointing = config.gradient_checkpointing
     elif config.gradient_checkpointing:
         raise InputError(
-            f"gradient checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and {config.model} "
-            "has none of these; omit it: a smaller batch or image size takes less memory"
+            "gradient checkpointing is for trunks with attention throughout (SAM 2 and EfficientTAM), and "
+            f"{config.model} has none of these; omit it: a smaller batch or image size takes less memory"
         )
     if config.lora:
         add_lora(model, config.lora)
@@ -88,7 +92,7 @@ def build_state(config: TrainConfig, device: torch.device | str = "cpu") -> Trai
 
 def supports_gradient_checkpointing(model: SAM2) -> bool:
     """Tell whether the trunk can recompute its blocks in the backward pass."""
-    return isinstance(model.image_encoder.trunk, Hiera)
+    return isinstance(model.image_encoder.trunk, Hiera | PlainViT)
 
 
 def init_weights(model: nn.Module) -> None:

@@ -14,8 +14,11 @@ from torch import nn
 __all__ = ["layer_lr_scales", "parameter_groups"]
 
 TRUNK_PREFIX = "image_encoder.trunk."
-LAYER_PATTERN = re.compile(r"blocks\.\d+|stages\.\d+\.\d+|enter|context\.\d+")
-"""A layer of a trunk: a block of Hiera; a block, the entry or a context block of the built-in trunk."""
+LAYER_PATTERN = re.compile(
+    r"blocks\.\d+|stages\.\d+\.\d+|enter|context\.\d+|body\.stages_\d+\.(?:downsample|blocks\.\d+)"
+)
+"""A layer of a trunk: a block of Hiera or of EfficientTAM; a block, the entry or a context block of the built-in trunk;
+a block or the entry of a stage of EdgeTAM's."""
 
 
 def parameter_groups(

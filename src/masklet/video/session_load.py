@@ -167,7 +167,7 @@ class _StateReader:
         self.shapes = {
             "pointer": ((1, pointer_channels), torch.float32),
             "logits": ((1, 1, height // 4, width // 4), None),
-            "spatial": ((1, memory_channels, height // 16, width // 16), torch.bfloat16),
+            "spatial": ((1, memory_channels, *context.model.memory_size((height, width))), torch.bfloat16),
             "label": ((1, 1, height // 8, width // 8), torch.float16),
         }
 

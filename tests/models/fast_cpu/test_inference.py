@@ -7,6 +7,7 @@ import torch
 
 from helpers.reference import reference_model
 from masklet.models.fast_cpu.convnet import FusedConvNet
+from masklet.models.fast_cpu.fused_repvit import FusedRepViT
 from masklet.models.fast_cpu.hiera import FusedHiera
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import CONFIGS, SAM2
@@ -86,3 +87,47 @@ def test_bf16_is_not_answered_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FastSAM2Encoder(model, torch.bfloat16).trunk is model.image_encoder.trunk
     hiera = reference_model("sam2.1_hiera_tiny", small_trunk=True)
     assert FastSAM2Encoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk
+
+
+@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti"])
+def test_trunks_of_edgetam_and_efficienttam_give_the_same_features(name: str) -> None:
+    model = reference_model(name)
+    fast = FastSAM2Encoder(model)
+    for size in ((256, 256), (160, 224)):  # of EfficientTAM, windows that are padded
+        pixels = torch.randn(2, 3, *size)
+        with torch.inference_mode():
+            same(fast(pixels), model.encode_image(pixels))
+
+
+def test_no_batch_normalization_is_left_in_the_folded_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pixels = reference_model("edgetam"), torch.randn(1, 3, 64, 64)
+    expected = model.encode_image(pixels)
+    fast = FastSAM2Encoder(model)
+    assert isinstance(fast.trunk, FusedRepViT)
+    monkeypatch.setattr("torch.nn.BatchNorm2d.forward", lambda *_: pytest.fail("batch normalization ran"))
+    with torch.inference_mode():
+        same(fast(pixels), expected)
+
+
+def test_the_folded_trunk_runs_without_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_fused_operators", lambda _: False)
+    model, pixels = reference_model("edgetam"), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        same(FastSAM2Encoder(model)(pixels), model.encode_image(pixels))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti"])
+def test_trunks_in_bf16_are_near_the_plain_ones_and_not_the_same(
+    monkeypatch: pytest.MonkeyPatch, name: str, fused: bool
+) -> None:
+    if not fused:
+        monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_bfloat16_matmul", lambda: False)
+    model, pixels = reference_model(name), torch.randn(1, 3, 128, 128)
+    with torch.inference_mode():
+        found, expected = FastSAM2Encoder(model, torch.bfloat16)(pixels), model.encode_image(pixels)
+    for a, b in zip(
+        (found.embed_BCHW, *found.high_res_features), (expected.embed_BCHW, *expected.high_res_features), strict=True
+    ):
+        assert a.dtype == torch.float32
+        assert 1e-5 < float((a - b).abs().mean() / b.std()) < 0.02

@@ -37,6 +37,13 @@ def memories(model: SAM2, size: tuple[int, int], objects: int, spatial: int, poi
     )
 
 
+def memories_of(model: SAM2, size: tuple[int, int], objects: int, spatial: int, pointers: int) -> MemoryContext:
+    """Memories of the size that the network stores for frames of `size`."""
+    assert model.config.memory is not None
+    stored = size if model.config.memory.perceiver is None else (32, 16)
+    return memories(model, stored, objects, spatial, pointers)
+
+
 def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) < share * float(expected.std())
@@ -104,3 +111,18 @@ def test_chunks_cover_all_rows_within_the_limit() -> None:
         chunks = row_chunks(rows, size, limit)
         assert [i for chunk in chunks for i in range(chunk.start, chunk.stop)] == list(range(rows))
         assert all((chunk.stop - chunk.start) * size <= max(limit, size) for chunk in chunks)
+
+
+@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti_1", "efficienttam_ti_2"])
+@pytest.mark.parametrize(("objects", "spatial", "pointers"), [(1, 1, 0), (2, 7, 16)])
+def test_perceived_and_pooled_memories_condition_as_by_the_network(
+    name: str, objects: int, spatial: int, pointers: int
+) -> None:
+    model = reference_model(name, 256, "c")
+    condition = FastMemoryAttention(model)
+    with torch.inference_mode():
+        for size in ((6, 6), (16, 16), (4, 8)):
+            seen, remembered = features(model, size), memories_of(model, size, objects, spatial, pointers)
+            shared = seen.index_select(torch.zeros(objects, dtype=torch.long))
+            found, expected = condition(seen, remembered), model.condition_on_memory(shared, remembered)
+            close(found.embed_BCHW, expected.embed_BCHW, 2e-5)

@@ -121,3 +121,23 @@ def test_without_the_operators_the_network_itself_runs(monkeypatch: pytest.Monke
         assert torch.equal(
             fast.encode_memory(seen, masks).spatial_BMHW, model.encode_memory(shared, masks).spatial_BMHW
         )
+
+
+def test_the_decoder_without_finer_maps_gives_the_same_candidates() -> None:
+    model = reference_model("efficienttam_ti", 256, "c")
+    decode, nothing = FastMaskDecoder(model), empty_prompt(2, torch.device("cpu"))
+    with torch.inference_mode():
+        for size in SIZES:
+            seen = ImageFeatures(torch.randn(2, model.config.width, *size))
+            same(decode(seen), model.decode(seen, nothing))
+
+
+def test_compressed_memories_are_those_of_the_network() -> None:
+    model = reference_model("edgetam", 256, "c")
+    encode, size = FastMemoryEncoder(model), (32, 32)
+    image, masks = ImageFeatures(torch.randn(1, model.config.width, *size)), found(model, size, 2)
+    with torch.inference_mode():
+        ours = encode(image, masks)
+        expected = model.encode_memory(image.index_select(torch.zeros(2, dtype=torch.long)), masks)
+    assert ours.spatial_BMHW.shape == (2, 64, 32, 16)
+    close(ours.spatial_BMHW, expected.spatial_BMHW)

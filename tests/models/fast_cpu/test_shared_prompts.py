@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.networks import CONVNET, HIERA, random_image, small_network
+from helpers.networks import CONVNET, HIERA, PLAIN_VIT, random_image, small_network
 from masklet.models.fast_cpu import shared_prompts
 from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, SharedPromptDecoder
 from masklet.models.heads.mask_decoder import SAM1MaskDecoder
@@ -39,11 +39,12 @@ def drawn_network() -> SAM2:
         return SAM2(config)
 
 
-@pytest.fixture(params=["hiera", "convnet", "drawn"])
+@pytest.fixture(params=["hiera", "convnet", "plain vit", "drawn"])
 def network(request: pytest.FixtureRequest) -> SAM2:
     made = {
         "hiera": lambda: small_network(HIERA),
         "convnet": lambda: small_network(CONVNET),
+        "plain vit": lambda: small_network(PLAIN_VIT),
         "drawn": drawn_network,
     }
     return lively(made[request.param]())

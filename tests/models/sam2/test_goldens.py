@@ -45,9 +45,17 @@ def check_cases(predictor: ImagePredictor, cases: dict, golden: dict) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("size", ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
-def test_portable_images_agree_with_the_published_code(size: str) -> None:
-    name = f"sam2.1_hiera_{size}"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sam2.1_hiera_tiny",
+        *(pytest.param(f"sam2.1_hiera_{size}", marks=pytest.mark.slow) for size in SIZES[1:]),
+        "edgetam",
+        "efficienttam_ti",
+        pytest.param("efficienttam_s", marks=pytest.mark.slow),
+    ],
+)
+def test_portable_images_agree_with_the_published_code(name: str) -> None:
     predictor = ImagePredictor(reference_model(name))
     predictor.set_image(golden_image())
     check_cases(predictor, image_cases(), stored(name))
@@ -55,9 +63,10 @@ def test_portable_images_agree_with_the_published_code(size: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.golden
-def test_the_embedding_agrees_with_the_published_code() -> None:
-    golden = stored("sam2.1_hiera_tiny")
-    predictor = ImagePredictor(reference_model("sam2.1_hiera_tiny"))
+@pytest.mark.parametrize("name", ["sam2.1_hiera_tiny", "edgetam", "efficienttam_ti"])
+def test_the_embedding_agrees_with_the_published_code(name: str) -> None:
+    golden = stored(name)
+    predictor = ImagePredictor(reference_model(name))
     predictor.set_image(golden_image())
     embed = predictor._features.embed_BCHW[0]
     assert float(embed.mean()) == pytest.approx(float(golden["embed_mean"]), abs=1e-3)
@@ -80,7 +89,8 @@ def test_photographs_agree_with_the_published_code(file: str, size: int) -> None
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "builtin"])
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    check_shapes(name, expected_shapes(CONFIGS[name]), infer_config)
+    base = next((base for base in ("efficienttam_ti", "efficienttam_s") if name.startswith(base)), name)
+    check_shapes(base, expected_shapes(CONFIGS[name]), infer_config)
 
 
 @pytest.mark.slow

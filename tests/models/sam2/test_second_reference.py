@@ -9,6 +9,7 @@ import torch
 from helpers.reference import golden_image, reference_model
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import SAM2
+from masklet.models.sam2.memory_attention import KeyLayout
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import PromptTensors
 from masklet.nn.attention import axial_rope
@@ -83,7 +84,7 @@ def test_transformers_conditions_on_memory_the_same() -> None:
     with torch.inference_mode():
         reply = theirs.memory_attention(present, memory, position, memory_position, 8)
         batched = (t.transpose(0, 1) for t in (present, position, memory, memory_position))
-        mine = ours.memory_attention(*batched, axial_rope(8, 8, 256), 8)
+        mine = ours.memory_attention(*batched, (axial_rope(8, 8, 256),) * 2, KeyLayout(8, (8, 8)))
     reply = reply.reshape(mine.shape)
     assert (mine - reply).abs().max() / reply.std() < 1e-3
 

@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from masklet.models.fast_cpu.memory_attention import AttentionKeys, attend
 from masklet.models.sam2.hiera import Hiera, HieraBlock, max_pool_2x2
+from masklet.models.sam2.plain_vit import PlainViT
 from masklet.nn.attention import split_heads, window_partition, window_unpartition
 from masklet.nn.fused_ops import FusedLinear, fused_layer, row_chunks
 
@@ -26,16 +27,16 @@ HEAD_BYTES = 4 << 20
 
 
 class FusedHiera:
-    """`Hiera` in inference, fp32; weights are read as they are stored, none is copied."""
+    """`Hiera` or `PlainViT` in inference, fp32; weights are read as they are stored, none is copied."""
 
-    def __init__(self, trunk: Hiera) -> None:
+    def __init__(self, trunk: Hiera | PlainViT) -> None:
         self.trunk = trunk
         self.blocks = [FusedHieraBlock(block) for block in trunk.blocks if isinstance(block, HieraBlock)]
         self._cached_position: tuple[torch.Size | None, Tensor] = (None, torch.zeros(0))
         """Map size, and the position embedding of that size."""
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
-        """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `Hiera`."""
+        """Return maps (B, C, H, W), as the trunk."""
         x_BHWC: Tensor = self.trunk.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
         size, position = self._cached_position  # read once: another thread may replace it
         if size != x_BHWC.shape[1:3]:

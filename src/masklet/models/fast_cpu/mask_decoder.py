@@ -87,7 +87,9 @@ class FastMaskDecoder:
         tokens_TC = self.model.sam_mask_decoder.transformer.norm_final_attn(tokens_TC + attended)
         score_1, iou_K, kernels_KC = self.heads(tokens_TC)
         fine = features.high_res_features
-        if len(fine[0]) > 1 and fine[0].stride(0) != 0:
+        if not fine:
+            cells = None
+        elif len(fine[0]) > 1 and fine[0].stride(0) != 0:
             cells = (_to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2))
         else:  # an image that all objects share is put in order only once
             known = self._cached_high_res_features[0]
@@ -177,13 +179,13 @@ class FusedUpscaling:
         (self.first, self.second), self.norm = doublings, norm
 
     def __call__(
-        self, image_SC: Tensor, high_res_features: tuple[Tensor, Tensor], kernels_KC: Tensor, shape: torch.Size
+        self, image_SC: Tensor, high_res_features: tuple[Tensor, Tensor] | None, kernels_KC: Tensor, shape: torch.Size
     ) -> Tensor:
         """Return masks (K, 4 H, 4 W)."""
-        channels = self.norm.weight.shape
-        x = self.first.add_to(image_SC, high_res_features[0]).view(-1, *channels)
+        channels, fine = self.norm.weight.shape, high_res_features
+        x = (self.first(image_SC) if fine is None else self.first.add_to(image_SC, fine[0])).view(-1, *channels)
         x = gelu(layer_norm(x, channels, self.norm.weight, self.norm.bias, self.norm.eps))
-        detail = gelu(self.second.add_to(x, high_res_features[1])).view(-1, kernels_KC.shape[1])
+        detail = gelu(self.second(x) if fine is None else self.second.add_to(x, fine[1])).view(-1, kernels_KC.shape[1])
         height, width = shape[-2:]
         logits = (kernels_KC @ detail.t()).view(-1, height, width, 2, 2, 2, 2)
         return logits.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * height, 4 * width)

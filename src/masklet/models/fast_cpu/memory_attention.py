@@ -18,7 +18,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from masklet.models.sam2.memory_attention import MemoryAttention, MemoryAttentionLayer
+from masklet.models.sam2.memory_attention import (
+    POOLING_CONSTANT,
+    KeyLayout,
+    MemoryAttention,
+    MemoryAttentionLayer,
+    pool_2x2,
+)
 from masklet.models.sam2.model import SAM2
 from masklet.models.types import ImageFeatures, MemoryContext
 from masklet.nn.attention import axial_rope
@@ -34,7 +40,7 @@ SCORE_BYTES = 15 << 20
 class AttentionKeys:
     """Keys and values packed for `attend`, which reads both once per chunk of queries.
 
-    The scores of a chunk stay within `max_bytes`.
+    The scores of a chunk stay within `max_bytes`; `bias_S` is added to the score of each key.
     """
 
     def __init__(
@@ -43,9 +49,10 @@ class AttentionKeys:
         value_MS: FusedLinear,
         dtype: torch.dtype = torch.float32,
         max_bytes: int = SCORE_BYTES,
+        bias_S: Tensor | None = None,
     ) -> None:
         self.count, self.dtype, self.max_bytes = len(key_SC), dtype, max_bytes
-        self.key = FusedLinear(key_SC.to(dtype), None, rows=128)
+        self.key = FusedLinear(key_SC.to(dtype), None if bias_S is None else bias_S.to(dtype), rows=128)
         self.value = value_MS
 
 
@@ -101,8 +108,9 @@ class FastMemoryAttention:
             len(memory_context.pointers),
             memory_context.spatial[0].shape[1:],
         )
+        tokenizer = self.model.memory_tokenizer()
         if self._cached_positions[0] != key:
-            self._cached_positions = (key, self.model.memory_tokenizer().positions(memory_context)[0])
+            self._cached_positions = (key, tokenizer.positions(memory_context)[0])
         positions_SM = self._cached_positions[1]
         channels, rows = positions_SM.shape[-1], []
         for i in range(count):
@@ -111,7 +119,9 @@ class FastMemoryAttention:
             columns = [memory[i].flatten(1) for memory in memory_context.spatial]
             pointers = [pointer[i].reshape(-1, channels).t() for pointer in memory_context.pointers]
             value_MS = torch.cat([*columns, *pointers], dim=1)
-            rows.append(self.stack(embed_1CHW, value_MS, positions_SM, sum(part.shape[1] for part in pointers)))
+            num_pointers = sum(part.shape[1] for part in pointers)
+            layout = tokenizer.layout(memory_context.spatial[0], num_pointers)
+            rows.append(self.stack(embed_1CHW, value_MS, positions_SM, layout))
         embed_BCHW = torch.stack(rows).transpose(1, 2).reshape(expanded.embed_BCHW.shape)
         return ImageFeatures(embed_BCHW, expanded.high_res_features)
 
@@ -154,11 +164,14 @@ class FusedMemoryAttention:
         self._cached_self_attention: tuple[Tensor | None, Tensor, Tensor] = (None, torch.zeros(0), torch.zeros(0))
         """An image, the output of the first self-attention, and its queries: the same for every object."""
 
-    def __call__(self, embed_1CHW: Tensor, value_MS: Tensor, positions_SM: Tensor, num_pointers: int) -> Tensor:
+    def __call__(self, embed_1CHW: Tensor, value_MS: Tensor, positions_SM: Tensor, layout: KeyLayout) -> Tensor:
         """Condition one image on the memories of one object; returns (T, C)."""
         grid = RopeGrid.of_map(*embed_1CHW.shape[-2:], embed_1CHW.shape[1])
         keys_SM = torch.add(value_MS.t(), positions_SM, out=torch.empty_like(positions_SM))
-        first = self.layers[0]
+        key_grid = RopeGrid.of_map(*layout.size, embed_1CHW.shape[1])
+        first, pooled = self.layers[0], layout.is_pooled(len(grid.cos_TP), len(keys_SM))
+        if pooled:
+            value_MS = pool_memories(value_MS.t(), layout).t()
         value = FusedLinear(value_MS.to(first.dtype), None, rows=128)
         if self._cached_self_attention[0] is not embed_1CHW:
             x_TC, query_TC = first.attend_to_self(embed_1CHW[0].flatten(1).t() + grid.position_TC, grid)
@@ -167,8 +180,15 @@ class FusedMemoryAttention:
         for layer in self.layers:
             if layer is not first:
                 x_TC, query_TC = layer.attend_to_self(x_TC, grid)
-            keys = AttentionKeys(layer.project_keys(keys_SM, num_pointers, grid), value, layer.dtype)
-            x_TC = layer.attend_to_memory(x_TC, query_TC, keys)
+            key_SC, bias_S = layer.project_keys(keys_SM, layout, key_grid), None
+            if pooled:
+                key_SC = pool_memories(key_SC, layout)
+                if layout.pooling == "keys":
+                    key_SC[: len(key_SC) - layout.num_pointers] += POOLING_CONSTANT
+                else:
+                    bias_S = torch.full((len(key_SC),), POOLING_CONSTANT)
+                    bias_S[len(key_SC) - layout.num_pointers :] = 0
+            x_TC = layer.attend_to_memory(x_TC, query_TC, AttentionKeys(key_SC, value, layer.dtype, bias_S=bias_S))
         out_TC: Tensor = self.norm(x_TC)
         return out_TC
 
@@ -206,14 +226,20 @@ class FusedMemoryAttentionLayer:
         query_TC = self.query_proj(self.norms[1](x_TC))
         return x_TC, grid.apply_rope(query_TC, torch.empty_like(query_TC))
 
-    def project_keys(self, keys_SM: Tensor, num_pointers: int, grid: RopeGrid) -> Tensor:
-        """Return keys (S, C), rotated a few maps at a time; pointers, at the end, have no position."""
+    def project_keys(self, keys_SM: Tensor, layout: KeyLayout, grid: RopeGrid) -> Tensor:
+        """Return keys (S, C), those with a position rotated by `grid`, a few memories at a time."""
+        if layout.unplaced:  # the memories are small
+            out_SC = self.key_proj(keys_SM)
+            placed = out_SC[: len(out_SC) - layout.num_pointers].view(-1, layout.per_memory, self.width)
+            placed = placed[:, layout.unplaced :]
+            placed.copy_(grid.apply_rope(placed.contiguous(), torch.empty(placed.shape)))
+            return out_SC
         out_SC = torch.empty(len(keys_SM), self.width)
-        spatial, per_map = len(keys_SM) - num_pointers, len(grid.cos_TP)
+        spatial, per_map = len(keys_SM) - layout.num_pointers, layout.per_memory
         for maps in row_chunks(spatial // per_map, per_map * self.width * 4):
             rows = slice(maps.start * per_map, maps.stop * per_map)
             grid.apply_rope(self.key_proj(keys_SM[rows]), out_SC[rows])
-        if num_pointers:
+        if layout.num_pointers:
             out_SC[spatial:] = self.key_proj(keys_SM[spatial:])
         return out_SC
 
@@ -225,6 +251,12 @@ class FusedMemoryAttentionLayer:
         for rows in row_chunks(len(x_TC), self.hidden * 4, 8 << 20):
             out_TC[rows] = self.narrow.add_to(self.widen(y_TC[rows], "relu"), x_TC[rows])
         return out_TC
+
+
+def pool_memories(x_SC: Tensor, layout: KeyLayout) -> Tensor:
+    """Average the memories among tokens (S, C) two by two; pointers, at the end, stay."""
+    spatial = len(x_SC) - layout.num_pointers
+    return torch.cat([pool_2x2(x_SC[:spatial], layout.size), x_SC[spatial:]])
 
 
 def _split_rope_pairs(layer: nn.Linear, scale: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ class FastMemoryEncoder:
                 x_SC = block(x_SC, (height, width))
             rows.append(self.narrow(x_SC))
         spatial_BMHW = torch.unflatten(torch.stack(rows).transpose(1, 2), 2, size)
-        return FrameMemory(self.model.add_occlusion_embedding(spatial_BMHW, masks), masks.pointer_BC)
+        return self.model.finish_memory(spatial_BMHW, masks)
 
     def _prepare(self, size: torch.Size) -> None:
         """Pack all weights for maps of `size`."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from masklet.models.sam1.model import SAM1
-from masklet.models.sam1.tiny_vit import ConvBN, NormedMLP, TinyViT
+from masklet.models.sam1.tiny_vit import NormedMLP, TinyViT
 from masklet.models.sam1.vit import ViT, ViTBlock
 from masklet.models.types import ImageFeatures
 from masklet.nn.attention import window_partition, window_unpartition
 from masklet.nn.fused_ops import fused_layer, has_fused_operators, row_chunks
+from masklet.nn.layers import ConvBN
 
 __all__ = ["FastSAM1Encoder"]
 
@@ -56,24 +56,13 @@ def _replace_with_fused(module: nn.Module, fused: bool) -> None:
     """Replace submodules by faster ones, recursively."""
     for name, part in module.named_children():
         if isinstance(part, ConvBN):
-            setattr(module, name, fuse_conv_bn(part))
+            setattr(module, name, part.fold())
         elif fused and isinstance(part, NormedMLP):
             setattr(module, name, FusedMLP(part))
         elif fused and isinstance(part, nn.Linear):
             setattr(module, name, FusedLinearModule(part))
         else:
             _replace_with_fused(part, fused)
-
-
-def fuse_conv_bn(layer: ConvBN) -> nn.Conv2d:
-    """Return one convolution that computes convolution and batch normalization."""
-    conv, norm = copy.deepcopy(layer.c), layer.bn
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    weight, bias = fuse_conv_bn_weights(conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
-    conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
-    return conv
 
 
 class FusedLinearModule(nn.Module):

@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize
 
 from masklet.models.fast_cpu.convnet import FusedConvNet
+from masklet.models.fast_cpu.fused_repvit import FusedRepViT
 from masklet.models.fast_cpu.hiera import FusedHiera
 from masklet.models.fast_cpu.label_matching_blocks import match_labels_in_blocks
 from masklet.models.fast_cpu.mask_decoder import FastMaskDecoder
 from masklet.models.fast_cpu.memory_attention import FastMemoryAttention
 from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
+from masklet.models.heads.mask_decoder import MaskDecoder
 from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.fpn_neck import FpnNeck
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.model import SAM2
+from masklet.models.sam2.plain_vit import PlainViT, PlainViTNeck
+from masklet.models.sam2.repvit import RepViT
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.nn.fused_ops import FusedLinear, has_bfloat16_matmul, has_fused_operators
 
@@ -42,31 +47,46 @@ class FastSAM2Encoder:
 
     def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
         self.dtype, self.matches = dtype, model.matching_projection is not None
-        trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
+        trunk, neck = model.image_encoder.trunk, model.image_encoder.neck
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
         fused = has_fused_operators(model.no_mem_embed)
-        convnet_fuses = dtype is None or (dtype == torch.bfloat16 and has_bfloat16_matmul())
-        if fused and isinstance(trunk, ConvNet) and convnet_fuses:
+        convolutions_fuse = dtype is None or (dtype == torch.bfloat16 and has_bfloat16_matmul())
+        if fused and isinstance(trunk, ConvNet) and convolutions_fuse:
             self.trunk = FusedConvNet(trunk, dtype or torch.float32)
-        elif fused and isinstance(trunk, Hiera) and dtype is None:
+        elif isinstance(trunk, RepViT):
+            self.trunk = FusedRepViT(trunk, fused and convolutions_fuse, dtype)
+        elif fused and isinstance(trunk, Hiera | PlainViT) and dtype is None:
             self.trunk = FusedHiera(trunk)
-        laterals = [part.get_submodule("conv") for part in neck.convs]
+        self.eager = dtype is not None and (isinstance(self.trunk, nn.Module) or not (fused and convolutions_fuse))
         self.map_dtype = self.trunk.dtype if isinstance(self.trunk, FusedConvNet) else torch.float32
-        self.coarse = Projection(laterals[:1], fused)
-        self.middle, *self.fine = (
-            Projection(layers, fused, self.map_dtype)
-            for layers in (laterals[1:2], [laterals[2], decoder.conv_s1], [laterals[3], decoder.conv_s0])
+        self.neck = (
+            neck if isinstance(neck, PlainViTNeck) else FusedNeck(neck, model.sam_mask_decoder, fused, self.map_dtype)
         )
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB, as `SAM2.encode_image`."""
-        eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
-        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
+        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.eager):
             maps = self.trunk(pixels_B3HW)
-        s4, s8, s16 = (x.to(self.map_dtype) for x in maps[:3])
-        up = interpolate(self.coarse(maps[3].float()), scale_factor=2.0, mode="nearest")
-        matched = maps[1] if self.matches else None
-        return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)), matched)
+        s16, *finer = self.neck([*(x.to(self.map_dtype) for x in maps[:3]), *(x.float() for x in maps[3:])])
+        return ImageFeatures(s16, tuple(finer), maps[1] if self.matches else None)
+
+
+class FusedNeck:
+    """`FpnNeck` with the projections that follow it in the decoder; `dtype` is that of all maps but the coarsest."""
+
+    def __init__(self, neck: FpnNeck, decoder: MaskDecoder, fused: bool, dtype: torch.dtype) -> None:
+        laterals = [part.get_submodule("conv") for part in neck.convs]
+        self.coarse = Projection(laterals[:1], fused)
+        self.middle, self.fine, self.finest = (
+            Projection(layers, fused, dtype)
+            for layers in (laterals[1:2], [laterals[2], decoder.conv_s1], [laterals[3], decoder.conv_s0])
+        )
+
+    def __call__(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Map strides 4, 8, 16, 32 to strides 16, 8, 4, as the decoder takes them."""
+        s4, s8, s16, s32 = maps
+        up = interpolate(self.coarse(s32), scale_factor=2.0, mode="nearest")
+        return self.middle(s16) + up, self.fine(s8), self.finest(s4)
 
 
 class Projection:

@@ -98,7 +98,7 @@ class SAM1MaskDecoder(MaskDecoderBase):
 
 
 class MaskDecoder(MaskDecoderBase):
-    """The mask decoder of SAM 2: with high-resolution features in the upscaling, and an object score."""
+    """The mask decoder of SAM 2: with an object score, and high-resolution features in the upscaling if any."""
 
     output_token_names = ("obj_score_token", "iou_token", "mask_tokens")
 
@@ -106,7 +106,7 @@ class MaskDecoder(MaskDecoderBase):
     """Map (2, 2, knots) from predicted to expected IoU: of the single mask and of the three candidates, the predicted
     values in ascending order and the expected ones; None: predicted IoU is returned as it is."""
 
-    def __init__(self, width: int, heads: int, hidden: int, iou_knots: int = 0) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, iou_knots: int = 0, high_res_features: bool = True) -> None:
         super().__init__()
         self.register_buffer("iou_calibration", None)
         if iou_knots:  # the identity, until it is fitted
@@ -116,8 +116,9 @@ class MaskDecoder(MaskDecoderBase):
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
         self.obj_score_token = nn.Embedding(1, width)
         self.output_upscaling = _upscaling(width)
-        self.conv_s0 = nn.Conv2d(width, width // 8, 1)
-        self.conv_s1 = nn.Conv2d(width, width // 4, 1)
+        if high_res_features:
+            self.conv_s0 = nn.Conv2d(width, width // 8, 1)
+            self.conv_s1 = nn.Conv2d(width, width // 4, 1)
         kernels = (MLP(width, width, width // 8, depth=3) for _ in range(NUM_MASK_TOKENS))
         self.output_hypernetworks_mlps = nn.ModuleList(kernels)
         self.iou_prediction_head = MLP(width, width, NUM_MASK_TOKENS, depth=3)

@@ -15,19 +15,9 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 from masklet.models.sam1.config import TinyViTConfig
 from masklet.models.sam1.vit import build_neck
 from masklet.nn.attention import window_partition, window_unpartition
+from masklet.nn.layers import ConvBN
 
-__all__ = ["ConvBN", "NormedMLP", "TinyViT"]
-
-
-class ConvBN(nn.Sequential):
-    """A convolution without bias, then batch normalization: (B, C, H, W) to (B, C', H / stride, W / stride)."""
-
-    c: nn.Conv2d
-    bn: nn.BatchNorm2d
-
-    def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, groups: int = 1) -> None:
-        conv = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
-        super().__init__(OrderedDict(c=conv, bn=nn.BatchNorm2d(outputs)))
+__all__ = ["NormedMLP", "TinyViT"]
 
 
 class MBConv(nn.Module):

@@ -8,7 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from masklet.models.sam2.config import CONFIGS, ConvNetConfig, HieraConfig, MatchingConfig, MemoryConfig, SAM2Config
+from masklet.models.sam2.config import (
+    CONFIGS,
+    ConvNetConfig,
+    HieraConfig,
+    MatchingConfig,
+    MemoryConfig,
+    PerceiverConfig,
+    PlainViTConfig,
+    RepViTConfig,
+    SAM2Config,
+)
 
 if TYPE_CHECKING:
     from masklet.models.sam2.model import SAM2
@@ -21,6 +31,9 @@ __all__ = [
     "HieraConfig",
     "MatchingConfig",
     "MemoryConfig",
+    "PerceiverConfig",
+    "PlainViTConfig",
+    "RepViTConfig",
     "SAM2Config",
     "build",
     "infer_config",

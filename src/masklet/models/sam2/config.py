@@ -7,6 +7,7 @@ A size is a value of `SAM2Config`, never a subclass. Which one a file holds is r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 
@@ -18,6 +19,9 @@ __all__ = [
     "HieraConfig",
     "MatchingConfig",
     "MemoryConfig",
+    "PerceiverConfig",
+    "PlainViTConfig",
+    "RepViTConfig",
     "SAM2Config",
 ]
 
@@ -56,6 +60,45 @@ class ConvNetConfig:
 
 
 @dataclass(frozen=True)
+class RepViTConfig:
+    """The convolutional trunk of EdgeTAM (RepViT-M1, Wang et al. 2024, arXiv 2307.09283)."""
+
+    channels: tuple[int, int, int, int] = (48, 96, 192, 384)
+    """At strides 4, 8, 16, 32."""
+    depths: tuple[int, int, int, int] = (2, 2, 14, 2)
+
+
+@dataclass(frozen=True)
+class PlainViTConfig:
+    """The vision transformer of EfficientTAM: one map, at stride 16."""
+
+    width: int = 192
+    heads: int = 3
+    depth: int = 12
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    """Blocks that attend to the full map; the others attend within windows."""
+    window: int = 14
+    position_side: int = 14
+    """Side of the position map that is interpolated to the image."""
+
+    @property
+    def channels(self) -> tuple[int]:
+        """Channels at stride 16."""
+        return (self.width,)
+
+
+@dataclass(frozen=True)
+class PerceiverConfig:
+    """What compresses a memory to few tokens (EdgeTAM, Zhou et al. 2025, arXiv 2501.07256)."""
+
+    global_latents: int = 256
+    """Tokens that attend to the entire memory, and have no position."""
+    grid_side: int = 16
+    """Rows and columns of the tokens that attend to one window each."""
+    layers: int = 2
+
+
+@dataclass(frozen=True)
 class MemoryConfig:
     """Memory encoder and memory attention."""
 
@@ -69,6 +112,11 @@ class MemoryConfig:
     """SAM 2.1: object pointers encode their distance in time."""
     absent_embedding: bool = True
     """SAM 2.1: a memory encodes that its object was not visible."""
+    perceiver: PerceiverConfig | None = None
+    """EdgeTAM: memories are compressed before they are stored; None: they are maps."""
+    key_pooling: Literal["logits", "keys"] | None = None
+    """EfficientTAM `_1` and `_2`: two memories or more are averaged two by two, and 2 ln 2 is added to the logits of
+    these keys, or to each of their channels; None: not pooled."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +154,7 @@ class MatchingConfig:
 class SAM2Config:
     """A complete network. `SAM2(CONFIGS["sam2.1_hiera_tiny"])` builds one."""
 
-    trunk: HieraConfig | ConvNetConfig
+    trunk: HieraConfig | ConvNetConfig | RepViTConfig | PlainViTConfig
     image_size: int = 1024
     """Side of the square that video frames are resized to, and images too unless `still_image_size` is given."""
     video_pixels: int | None = None
@@ -137,10 +185,23 @@ _BASE_PLUS = HieraConfig(112, 2, (2, 3, 16, 3), (12, 16, 20), (8, 4, 14, 7), (14
 _LARGE = HieraConfig(144, 2, (2, 6, 36, 4), (23, 33, 43), (8, 4, 16, 8), (7, 7))
 _TRUNKS = {"tiny": _TINY, "small": _SMALL, "base_plus": _BASE_PLUS, "large": _LARGE}
 _MEMORY_2_0 = MemoryConfig(temporal_pointers=False, absent_embedding=False)
+_EFFICIENTTAM = {"s": PlainViTConfig(384, 6), "ti": PlainViTConfig()}
+_EFFICIENTTAM_VARIANTS = {
+    "": SAM2Config(PlainViTConfig(), memory=_MEMORY_2_0),
+    "_1": SAM2Config(PlainViTConfig(), memory=replace(_MEMORY_2_0, key_pooling="logits")),
+    "_2": SAM2Config(PlainViTConfig(), memory=replace(_MEMORY_2_0, key_pooling="keys")),
+    "_512x512": SAM2Config(PlainViTConfig(), image_size=512, memory=_MEMORY_2_0),
+}
 
 CONFIGS: dict[str, SAM2Config] = {
     **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_MEMORY_2_0) for name, trunk in _TRUNKS.items()},
     **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
+    "edgetam": SAM2Config(RepViTConfig(), memory=replace(_MEMORY_2_0, layers=2, perceiver=PerceiverConfig())),
+    **{
+        f"efficienttam_{size}{suffix}": replace(variant, trunk=trunk)
+        for size, trunk in _EFFICIENTTAM.items()
+        for suffix, variant in _EFFICIENTTAM_VARIANTS.items()
+    },
     "builtin": SAM2Config(
         ConvNetConfig(),
         image_size=288,

@@ -6,10 +6,13 @@ Shapes: B objects, S tokens, M memory channels, H and W at stride 16, P pointer 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from masklet.models.sam2.memory_attention import KeyLayout
 from masklet.models.types import MemoryContext
 from masklet.nn.position import sine_position_1d, sine_position_2d
 
@@ -23,8 +26,7 @@ class MemoryTokens:
     values_BSM: Tensor
     positions_1SM: Tensor
     """Position in space and time, the same for all objects."""
-    num_pointers: int
-    """Number of tokens at the end that have no position in the image."""
+    layout: KeyLayout
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class MemoryTokenizer:
     """By age in frames, from 1; the last row is for prompted frames."""
     pointer_time_proj: nn.Module | None
     """Projects a pointer's sine-encoded offset to M channels; None: pointers have no time (SAM 2.0)."""
+    unplaced: int = 0
+    """Number of tokens at the start of each memory that have no position in the image (EdgeTAM)."""
+    pooling: Literal["logits", "keys"] | None = None
+    """As `MemoryConfig.key_pooling`."""
 
     def tokenize(self, memory_context: MemoryContext) -> MemoryTokens:
         """Concatenate all memories, pointers last; each pointer is split into tokens of M channels."""
@@ -46,14 +52,20 @@ class MemoryTokenizer:
             tokens_BPM = pointers_BPC.reshape(len(pointers_BPC), -1, self.temporal_embed_S11M.shape[-1])
             values.append(tokens_BPM)
             num_pointers = tokens_BPM.shape[1]
-        return MemoryTokens(torch.cat(values, dim=1), self.positions(memory_context), num_pointers)
+        layout = self.layout(memory_context.spatial[0], num_pointers)
+        return MemoryTokens(torch.cat(values, dim=1), self.positions(memory_context), layout)
+
+    def layout(self, memory_BMHW: Tensor, num_pointers: int) -> KeyLayout:
+        """Return the layout of the tokens of memories of this size."""
+        rows, columns = memory_BMHW.shape[-2:]
+        return KeyLayout(num_pointers, (rows - self.unplaced // columns, columns), self.unplaced, self.pooling)
 
     def positions(self, memory_context: MemoryContext) -> Tensor:
         """Return the positions (1, S, M) of all tokens, which do not depend on the values of the memories."""
         spatial = memory_context.spatial[0]
-        channels, height, width = spatial.shape[1:]
+        channels, (height, width) = spatial.shape[1], self.layout(spatial, 0).size
         position = sine_position_2d(height, width, channels, spatial.device).flatten(2).transpose(1, 2)
-        position = position.to(spatial.dtype)
+        position = pad(position.to(spatial.dtype), (0, 0, self.unplaced, 0))
         parts = [  # age 0 indexes the last row
             position + self.temporal_embed_S11M[age - 1][0] for age in memory_context.temporal_positions
         ]

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, normalize
 
+from masklet.errors import InputError
 from masklet.models.heads.mask_decoder import MaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
-from masklet.models.sam2.config import ConvNetConfig, SAM2Config
+from masklet.models.sam2.config import ConvNetConfig, HieraConfig, PlainViTConfig, SAM2Config
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.fpn_neck import FpnNeck
 from masklet.models.sam2.hiera import Hiera
@@ -26,7 +27,11 @@ from masklet.models.sam2.memory_attention import MemoryAttention
 from masklet.models.sam2.memory_encoder import MemoryEncoder
 from masklet.models.sam2.memory_tokens import MemoryTokenizer
 from masklet.models.sam2.output_masks import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE, output_of_mask, select_output
+from masklet.models.sam2.perceiver import SpatialPerceiver
+from masklet.models.sam2.plain_vit import PlainViT, PlainViTNeck
+from masklet.models.sam2.repvit import RepViT
 from masklet.models.types import (
+    SIDE_MULTIPLE,
     FrameMemory,
     ImageFeatures,
     MaskPrediction,
@@ -43,20 +48,27 @@ from masklet.nn.position import sine_position_2d
 __all__ = ["SAM2"]
 
 
-class ImageEncoder(nn.Sequential):
-    """Trunk and neck: (B, 3, H, W) becomes three maps of one width at strides 16, 8 and 4."""
+STRIDE = 16
+"""Of the features that have memory."""
 
-    trunk: Hiera | ConvNet
-    neck: FpnNeck
+
+class ImageEncoder(nn.Sequential):
+    """Trunk and neck: (B, 3, H, W) becomes maps of one width at strides 16, 8 and 4, or at 16 only (EfficientTAM)."""
+
+    trunk: Hiera | ConvNet | RepViT | PlainViT
+    neck: FpnNeck | PlainViTNeck
 
     def __init__(self, config: SAM2Config) -> None:
-        trunk: Hiera | ConvNet
-        if isinstance(config.trunk, ConvNetConfig):
-            trunk = ConvNet(config.trunk)
-            channels: tuple[int, ...] = trunk.channels
+        trunk: Hiera | ConvNet | RepViT | PlainViT
+        neck: FpnNeck | PlainViTNeck
+        if isinstance(config.trunk, PlainViTConfig):
+            trunk, neck = PlainViT(config.trunk), PlainViTNeck(config.trunk.width, config.width)
+        elif isinstance(config.trunk, HieraConfig):
+            trunk, neck = Hiera(config.trunk), FpnNeck(config.trunk.channels, config.width)
         else:
-            trunk, channels = Hiera(config.trunk), config.trunk.channels
-        super().__init__(OrderedDict(trunk=trunk, neck=FpnNeck(channels, config.width)))
+            trunk = ConvNet(config.trunk) if isinstance(config.trunk, ConvNetConfig) else RepViT(config.trunk)
+            neck = FpnNeck(trunk.channels, config.width)
+        super().__init__(OrderedDict(trunk=trunk, neck=neck))
 
 
 class SAM2(nn.Module):
@@ -83,10 +95,13 @@ class SAM2(nn.Module):
         self.edge_radius = config.edge_radius
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
-        self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden, config.iou_knots)
+        self.sam_mask_decoder = MaskDecoder(
+            config.width, config.heads, config.hidden, config.iou_knots, isinstance(self.image_encoder.neck, FpnNeck)
+        )
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
         self.register_buffer("matching_projection", None)
         if config.matching is not None:
+            assert len(config.trunk.channels) > 1, "labels are matched at stride 8"
             self.matching_projection = torch.zeros(config.matching.channels, config.trunk.channels[1])
             if not self.matching_projection.is_meta:  # the first channels, until it is fitted to a trained trunk
                 self.matching_projection.fill_diagonal_(1)
@@ -96,6 +111,8 @@ class SAM2(nn.Module):
         width, channels = config.width, memory.channels
         self.memory_encoder = MemoryEncoder(width, channels, memory.fuser_blocks)
         self.memory_attention = MemoryAttention(width, channels, memory.hidden, memory.layers)
+        if memory.perceiver is not None:
+            self.spatial_perceiver = SpatialPerceiver(memory.perceiver, channels)
         self.mask_downsample = nn.Conv2d(1, 1, 4, 4)
         self.obj_ptr_proj = MLP(width, width, width, depth=3)
         self.maskmem_tpos_enc = nn.Parameter(torch.zeros(memory.slots, 1, 1, channels))
@@ -117,12 +134,29 @@ class SAM2(nn.Module):
         return self.still_image_size_override or self.image_size
 
     def set_image_size(self, image_size: int) -> None:
-        """Set the side of the square for images and frames, a multiple of 32.
+        """Set the side of the square for images and frames.
 
         Where frames keep their shape, they have as many pixels as this square.
+
+        Raises:
+            InputError: as `check_image_size`.
         """
+        self.check_image_size(image_size)
         self.image_size, self.still_image_size_override = image_size, None
         self.video_pixels = None if self.config.video_pixels is None else image_size**2
+
+    def check_image_size(self, image_size: int) -> None:
+        """Check that this network takes inputs of this side: a multiple of 32, for EdgeTAM of 256.
+
+        Raises:
+            InputError: if it does not.
+        """
+        perceiver = None if self.config.memory is None else self.config.memory.perceiver
+        multiple = SIDE_MULTIPLE if perceiver is None else STRIDE * perceiver.grid_side
+        if image_size % multiple:
+            raise InputError(
+                f"image_size={image_size} must be a multiple of {multiple} for this model, such as {2 * multiple}"
+            )
 
     def frame_input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """Return the height and width that frames of `frame_size` (height, width) are resized to."""
@@ -135,10 +169,11 @@ class SAM2(nn.Module):
         assert pixels_B3HW.shape[-1] % 32 == 0, f"width {pixels_B3HW.shape[-1]} is no multiple of 32"
         assert pixels_B3HW.shape[-2] % 32 == 0, f"height {pixels_B3HW.shape[-2]} is no multiple of 32"
         maps = self.image_encoder.trunk(pixels_B3HW)
-        s16, s8, s4 = self.image_encoder.neck(maps)
+        s16, *finer = self.image_encoder.neck(maps)
         decoder = self.sam_mask_decoder
         matched = None if self.matching_projection is None else maps[1]
-        return ImageFeatures(s16, (decoder.conv_s1(s8), decoder.conv_s0(s4)), matched)
+        high_res_features = (decoder.conv_s1(finer[0]), decoder.conv_s0(finer[1])) if finer else ()
+        return ImageFeatures(s16, high_res_features, matched)
 
     def matching_keys(self, features: ImageFeatures) -> Tensor:
         """Project features of `encode_image` to keys (B, H, W, C) of length one, at stride 8."""
@@ -173,7 +208,8 @@ class SAM2(nn.Module):
         """Condition the features of a frame, one row per object, on the memories of each object."""
         height, width = features.embed_BCHW.shape[-2:]
         memory = self.memory_tokenizer().tokenize(memory_context)
-        device = features.embed_BCHW.device
+        device, size = features.embed_BCHW.device, memory.layout.size
+        rope_2TP = axial_rope(height, width, self.config.width, device=device)
         x_BTC = features.embed_BCHW.flatten(2).transpose(1, 2)
         position_1TC = sine_position_2d(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
         conditioned: Tensor = self.memory_attention(
@@ -181,15 +217,18 @@ class SAM2(nn.Module):
             position_1TC,
             memory.values_BSM,
             memory.positions_1SM,
-            axial_rope(height, width, self.config.width, device=device),
-            memory.num_pointers,
+            (rope_2TP, rope_2TP if size == (height, width) else axial_rope(*size, self.config.width, device=device)),
+            memory.layout,
         )
         embed_BCHW = conditioned.transpose(1, 2).reshape(features.embed_BCHW.shape)
         return ImageFeatures(embed_BCHW, features.high_res_features)
 
     def memory_tokenizer(self) -> MemoryTokenizer:
         """Return the tokenizer of memories, with this network's encodings of time."""
-        return MemoryTokenizer(self.maskmem_tpos_enc, getattr(self, "obj_ptr_tpos_proj", None))
+        assert self.config.memory is not None
+        perceiver, pooling = self.config.memory.perceiver, self.config.memory.key_pooling
+        unplaced = 0 if perceiver is None else perceiver.global_latents
+        return MemoryTokenizer(self.maskmem_tpos_enc, getattr(self, "obj_ptr_tpos_proj", None), unplaced, pooling)
 
     def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
         """Select one mask per object: the best of three (`multimask`), or the single one."""
@@ -207,12 +246,27 @@ class SAM2(nn.Module):
         decoded = self.select_mask(self.decode(features, prompts), multimask=False)
         return output_of_mask(mask_B1HW, decoded, self.no_obj_ptr)
 
+    def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the memories of frames of `input_size`, height and width."""
+        assert self.config.memory is not None
+        perceiver = self.config.memory.perceiver
+        if perceiver is None:
+            return input_size[0] // STRIDE, input_size[1] // STRIDE
+        return perceiver.global_latents // perceiver.grid_side + perceiver.grid_side, perceiver.grid_side
+
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""
         height, width = features.embed_BCHW.shape[-2:]
         mask_B1HW = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
         spatial = self.memory_encoder(features.embed_BCHW, mask_B1HW.to(features.embed_BCHW.dtype))
-        return FrameMemory(self.add_occlusion_embedding(spatial, masks), masks.pointer_BC)
+        return self.finish_memory(spatial, masks)
+
+    def finish_memory(self, spatial_BMHW: Tensor, masks: SelectedMasks) -> FrameMemory:
+        """Return the memory of a frame from the maps of the memory encoder: marked (SAM 2.1), compressed (EdgeTAM)."""
+        spatial_BMHW = self.add_occlusion_embedding(spatial_BMHW, masks)
+        if hasattr(self, "spatial_perceiver"):
+            spatial_BMHW = self.spatial_perceiver(spatial_BMHW)
+        return FrameMemory(spatial_BMHW, masks.pointer_BC)
 
     @staticmethod
     def mask_for_memory(masks: SelectedMasks, size: tuple[int, int], prompted: bool) -> Tensor:
