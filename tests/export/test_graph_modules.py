@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 
-from helpers.networks import CONVNET, HIERA, small_network
+from helpers.networks import CONVNET, HIERA, PLAIN_VIT, REPVIT, Trunk, small_network
 from helpers.small_sam1 import small_sam1
 from masklet.export.export_model import sample_images, sample_video
 from masklet.export.export_parity import ParityMeter, compare_images, compare_video
@@ -33,9 +36,9 @@ def eager_graphs(network: SAM2 | SAM1, *, expands: bool = False) -> ParityMeter:
 
 
 @pytest.mark.parametrize("expands", [False, True])
-@pytest.mark.parametrize("name", ["hiera", "convnet", "sam_vit_b", "mobile_sam"])
+@pytest.mark.parametrize("name", ["hiera", "convnet", "repvit", "plain_vit", "sam_vit_b", "mobile_sam"])
 def test_image_parts_are_those_of_the_network(name: str, expands: bool) -> None:
-    trunks = {"hiera": HIERA, "convnet": CONVNET}
+    trunks = {"hiera": HIERA, "convnet": CONVNET, "repvit": REPVIT, "plain_vit": PLAIN_VIT}
     network = small_network(trunks[name]).eval() if name in trunks else small_sam1(name)
     meter = eager_graphs(network, expands=expands)
     compare_images(meter, network, sample_images(1))
@@ -44,9 +47,17 @@ def test_image_parts_are_those_of_the_network(name: str, expands: bool) -> None:
         assert min(meter.parts[part].ious) > 0.99
 
 
-@pytest.mark.parametrize("trunk", [HIERA, CONVNET])
-def test_video_parts_are_those_of_the_network_with_any_number_of_memories(trunk: object) -> None:
-    network = small_network(trunk).eval()  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("trunk", "pooling"),
+    [(HIERA, None), (CONVNET, None), (REPVIT, None), (PLAIN_VIT, None), (PLAIN_VIT, "logits"), (PLAIN_VIT, "keys")],
+    ids=["hiera", "convnet", "edgetam", "efficienttam", "efficienttam_1", "efficienttam_2"],
+)
+def test_video_parts_are_those_of_the_network_with_any_number_of_memories(
+    trunk: Trunk, pooling: Literal["logits", "keys"] | None
+) -> None:
+    network = small_network(trunk).eval()
+    assert network.config.memory is not None
+    network.config = replace(network.config, memory=replace(network.config.memory, key_pooling=pooling))
     meter = eager_graphs(network)
     frames, masks = sample_video()
     compare_video(meter, network, frames, masks)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from masklet.export.graph_parts import has_finer_maps
 from masklet.load_model import LoadedModel
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
@@ -59,8 +60,10 @@ def describe_model(loaded: LoadedModel, slots: Mapping[int, int]) -> dict[str, A
     network, card = loaded.network, loaded.card
     is_sam2 = isinstance(network, SAM2)
     video: dict[str, Any] | None = None
+    memory_size: list[int] | None = None
     if isinstance(network, SAM2) and network.supports_video:
         size = None if network.video_pixels else [network.image_size, network.image_size]
+        memory_size = list(network.memory_size((size[0], size[1]))) if size else None
         video = {
             "size": size,
             "pixels": network.video_pixels,
@@ -73,11 +76,13 @@ def describe_model(loaded: LoadedModel, slots: Mapping[int, int]) -> dict[str, A
             "name": loaded.name,
             "title": card.title if card else loaded.name,
             "family": "sam2" if is_sam2 else "sam1",
+            "high_res_features": has_finer_maps(network),
             "parameters": loaded.parameters,
             "width": network.config.width,
             "memory_channels": network.config.memory.channels
             if isinstance(network, SAM2) and network.config.memory
             else None,
+            "memory_size": memory_size,
         },
         "preprocessing": {
             "mean": list(PIXEL_MEAN),

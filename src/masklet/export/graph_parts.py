@@ -11,12 +11,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from masklet.export.image_graphs import ImageEncoderGraph, PromptDecoderGraph, SAM1PromptDecoderGraph
+from masklet.export.image_graphs import (
+    CoarsePromptDecoderGraph,
+    ImageEncoderGraph,
+    PromptDecoderGraph,
+    SAM1PromptDecoderGraph,
+)
 from masklet.export.video_graphs import MemoryAttentionGraph, MemoryEncoderGraph
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2, ConvNetConfig
 
-__all__ = ["MEMORY_SLOTS", "GraphPart", "has_dynamic_size", "image_parts", "pointer_slots", "video_parts"]
+__all__ = [
+    "MEMORY_SLOTS",
+    "GraphPart",
+    "has_dynamic_size",
+    "has_finer_maps",
+    "image_parts",
+    "pointer_slots",
+    "video_parts",
+]
 
 STRIDE = 16
 """Pixels of the input per cell of the map that h and w count."""
@@ -51,17 +64,22 @@ def has_dynamic_size(network: SAM2 | SAM1) -> bool:
     return isinstance(network, SAM2) and isinstance(network.config.trunk, ConvNetConfig)
 
 
+def has_finer_maps(network: SAM2 | SAM1) -> bool:
+    """Whether masks are decoded with maps of strides 4 and 8 too."""
+    return isinstance(network, SAM2) and hasattr(network.sam_mask_decoder, "conv_s0")
+
+
 def image_parts(network: SAM2 | SAM1, *, expands: bool = False, fixed_size: bool = False) -> Iterator[GraphPart]:
     """Yield the encoder and the prompt decoder.
 
     `expands` is for exporters that broadcast no first axis; `fixed_size` is for still images only, without what videos
     need.
     """
-    dynamic, is_sam2 = has_dynamic_size(network) and not fixed_size, isinstance(network, SAM2)
+    dynamic, finer = has_dynamic_size(network) and not fixed_size, has_finer_maps(network)
     side = network.still_image_size
     # unequal sides, so that no axis is taken for another one
     height, width = (8 * STRIDE, 12 * STRIDE) if dynamic else (side, side)
-    maps = ("image_embeddings", "high_res_features_0", "high_res_features_1") if is_sam2 else ("image_embeddings",)
+    maps = ("image_embeddings", "high_res_features_0", "high_res_features_1") if finer else ("image_embeddings",)
     matches = isinstance(network, SAM2) and network.matching_projection is not None and not fixed_size
     yield GraphPart(
         "image_encoder",
@@ -99,7 +117,8 @@ def image_parts(network: SAM2 | SAM1, *, expands: bool = False, fixed_size: bool
     if expands:
         objects["image_embeddings"] = {0: "B"}
     axes = {name: {**objects.get(name, {}), **(sizes.get(name, {}) if dynamic else {})} for name in inputs}
-    decoder = PromptDecoderGraph if isinstance(network, SAM2) else SAM1PromptDecoderGraph
+    coarse = CoarsePromptDecoderGraph if isinstance(network, SAM2) else SAM1PromptDecoderGraph
+    decoder = PromptDecoderGraph if finer else coarse
     yield GraphPart(
         "prompt_decoder",
         decoder(network, expands=expands),  # type: ignore[arg-type]
@@ -128,6 +147,7 @@ def video_parts(network: SAM2) -> Iterator[GraphPart]:
     dynamic = has_dynamic_size(network)
     C, M = network.config.width, network.config.memory.channels
     h, w = (8, 12) if dynamic else (network.image_size // STRIDE, network.image_size // STRIDE)
+    rows, columns = network.memory_size((STRIDE * h, STRIDE * w))
     count = EXAMPLE_OBJECTS
 
     def with_size(axes: dict[str, dict[int, str]], sizes: dict[str, dict[int, str]]) -> Axes:
@@ -152,10 +172,10 @@ def video_parts(network: SAM2) -> Iterator[GraphPart]:
         pointers = pointer_slots(memories)
         yield GraphPart(
             f"memory_attention_{memories}",
-            MemoryAttentionGraph(network),
+            MemoryAttentionGraph(network, (rows, columns)),
             {
                 "image_embeddings": torch.zeros(1, C, h, w),
-                "memories": torch.zeros(count, memories, M, h, w),
+                "memories": torch.zeros(count, memories, M, rows, columns),
                 "ages": torch.zeros(memories, dtype=torch.int64),
                 "memory_valid": torch.ones(memories),
                 "pointers": torch.zeros(count, pointers, C),

@@ -14,7 +14,14 @@ from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
 from masklet.models.types import ImageFeatures, PromptTensors
 
-__all__ = ["SAM1_OBJECT_SCORE", "DecoderOutputs", "ImageEncoderGraph", "PromptDecoderGraph", "SAM1PromptDecoderGraph"]
+__all__ = [
+    "SAM1_OBJECT_SCORE",
+    "CoarsePromptDecoderGraph",
+    "DecoderOutputs",
+    "ImageEncoderGraph",
+    "PromptDecoderGraph",
+    "SAM1PromptDecoderGraph",
+]
 
 SAM1_OBJECT_SCORE = 1e4
 """Object score of SAM 1, which has none: its objects count as present."""
@@ -77,6 +84,19 @@ class PromptDecoderGraph(nn.Module):
             mask_input: (N, 1, 4 h, 4 w) logits.
             has_mask_input: (N,), 1 where the mask counts and 0 where there is none.
         """
+        finer = (high_res_features_1, high_res_features_0)
+        return self.decode(image_embeddings, finer, point_coords, point_labels, mask_input, has_mask_input)
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        high_res_features: tuple[Tensor, ...],
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> DecoderOutputs:
+        """Decode as `forward` does, with the maps of strides 8 and 4 or without any."""
         height, width = image_embeddings.shape[-2:]
         encoder, prompts = self.prompt_encoder, PromptTensors(point_coords, point_labels)
         dense_NCHW = torch.where(
@@ -91,13 +111,28 @@ class PromptDecoderGraph(nn.Module):
             rows = torch.arange(point_coords.shape[0], device=point_coords.device) % image_embeddings.shape[0]
             image_embeddings = image_embeddings.index_select(0, rows)
         prediction = self.decoder(
-            ImageFeatures(image_embeddings, (high_res_features_1, high_res_features_0)),
+            ImageFeatures(image_embeddings, high_res_features),
             encoder.pe_layer.grid(height, width),
             encoder.encode_points(prompts, height, width, pads=True),
             dense_NCHW,
         )
         pointers = self.pointer_proj(prediction.tokens_BKC)
         return prediction.logits_BKHW, prediction.iou_BK, prediction.object_score_B1, pointers
+
+
+class CoarsePromptDecoderGraph(PromptDecoderGraph):
+    """`PromptDecoderGraph` of a network whose decoder has no finer maps (EfficientTAM)."""
+
+    def forward(  # type: ignore[override]
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> DecoderOutputs:
+        """Decode prompts of N objects; see `PromptDecoderGraph.forward`."""
+        return self.decode(image_embeddings, (), point_coords, point_labels, mask_input, has_mask_input)
 
 
 class SAM1PromptDecoderGraph(nn.Module):

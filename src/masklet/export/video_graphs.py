@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu, scaled_dot_product_attention
+from torch.nn.functional import interpolate, pad, relu, scaled_dot_product_attention
 
 from masklet.models.sam2 import SAM2
-from masklet.models.sam2.memory_attention import MemoryAttention, MemoryAttentionLayer, RoPEAttention
+from masklet.models.sam2.memory_attention import (
+    POOLING_CONSTANT,
+    KeyLayout,
+    MemoryAttention,
+    MemoryAttentionLayer,
+    RoPEAttention,
+    pool_2x2,
+)
 from masklet.models.sam2.output_masks import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE
 from masklet.nn.attention import axial_rope
 from masklet.nn.position import sine_position_1d, sine_position_2d
@@ -32,9 +39,10 @@ class MemoryEncoderGraph(nn.Module):
         self.memory_encoder = network.memory_encoder
         absent = getattr(network, "no_obj_embed_spatial", None)
         self.absent_1M = None if absent is None else nn.Parameter(absent.detach().clone(), requires_grad=False)
+        self.perceiver: nn.Module | None = getattr(network, "spatial_perceiver", None)
 
     def forward(self, image_embeddings: Tensor, masks: Tensor, object_scores: Tensor, prompted: Tensor) -> Tensor:
-        """Encode memories (N, M, h, w).
+        """Encode memories (N, M, h, w), of EdgeTAM (N, M, rows, columns).
 
         Args:
             image_embeddings: (1, C, h, w), without the embedding of an empty memory.
@@ -47,10 +55,10 @@ class MemoryEncoderGraph(nn.Module):
         inside_N1HW = torch.where(prompted > 0.5, (full_N1HW > 0).to(masks.dtype), full_N1HW.sigmoid())
         scaled_N1HW = inside_N1HW * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
         memory_NMhw: Tensor = self.memory_encoder(image_embeddings, scaled_N1HW)
-        if self.absent_1M is None:
-            return memory_NMhw
-        absent_N1 = (object_scores <= 0).to(memory_NMhw.dtype)
-        return memory_NMhw + (absent_N1 * self.absent_1M)[..., None, None]
+        if self.absent_1M is not None:
+            absent_N1 = (object_scores <= 0).to(memory_NMhw.dtype)
+            memory_NMhw = memory_NMhw + (absent_N1 * self.absent_1M)[..., None, None]
+        return memory_NMhw if self.perceiver is None else self.perceiver(memory_NMhw)
 
 
 class HalvesRoPE(nn.Module):
@@ -82,11 +90,11 @@ class HalvesRoPE(nn.Module):
 
 
 class MemoryAttentionLayerGraph(nn.Module):
-    """A layer of memory attention over a fixed number of memories."""
+    """A layer of memory attention over a fixed number of memories, whose tokens are as `layout` says."""
 
-    def __init__(self, layer: MemoryAttentionLayer) -> None:
+    def __init__(self, layer: MemoryAttentionLayer, layout: KeyLayout) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.layout = layer, layout
         self.self_attention, self.cross_attention = HalvesRoPE(layer.self_attn), HalvesRoPE(layer.cross_attn_image)
 
     def forward(
@@ -98,16 +106,23 @@ class MemoryAttentionLayerGraph(nn.Module):
         pointer_position_1SM: Tensor,
         mask_111S: Tensor,
         rope: tuple[Tensor, Tensor],
+        key_rope: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Update the frame (N, T, C)."""
-        layer, one, other = self.layer, self.self_attention, self.cross_attention
+        layer, layout, one, other = self.layer, self.layout, self.self_attention, self.cross_attention
         y = layer.norm1(x_NTC)
         q, k = (one.rotate(proj(y), *rope)[:, None] for proj in (one.q_proj, one.k_proj))
         attended = scaled_dot_product_attention(q, k, one.v_proj(y)[:, None])
         x_NTC = x_NTC + one.out_proj(attended[:, 0])
 
         q = other.rotate(other.q_proj(layer.norm2(x_NTC)), *rope)[:, None]
-        spatial_NKTC = other.rotate(other.k_proj(spatial_NKTM + spatial_position_1KTM), *rope)
+        spatial_NKTC = other.k_proj(spatial_NKTM + spatial_position_1KTM)
+        unplaced_NKTC, placed_NKTC = spatial_NKTC[:, :, : layout.unplaced], spatial_NKTC[:, :, layout.unplaced :]
+        placed_NKTC = other.rotate(placed_NKTC, *key_rope)
+        spatial_NKTC = torch.cat([unplaced_NKTC, placed_NKTC], dim=2) if layout.unplaced else placed_NKTC
+        if is_pooled(layout, memories=spatial_NKTM.shape[1]):
+            spatial_NKTC, spatial_NKTM = (pool_2x2(tokens, layout.size) for tokens in (spatial_NKTC, spatial_NKTM))
+            spatial_NKTC = spatial_NKTC + POOLING_CONSTANT if layout.pooling == "keys" else spatial_NKTC
         k = torch.cat([spatial_NKTC.flatten(1, 2), other.k_proj(pointers_NSM + pointer_position_1SM)], dim=1)
         v = other.v_proj(torch.cat([spatial_NKTM.flatten(1, 2), pointers_NSM], dim=1))
         attended = scaled_dot_product_attention(q, k[:, None], v[:, None], mask_111S)
@@ -116,14 +131,23 @@ class MemoryAttentionLayerGraph(nn.Module):
         return out
 
 
-class MemoryAttentionGraph(nn.Module):
-    """Features of a frame and memories of N objects to features conditioned on them."""
+def is_pooled(layout: KeyLayout, memories: int) -> bool:
+    """Return whether a graph for so many memories pools their keys, as the network does from two memories on."""
+    return layout.pooling is not None and memories > 1
 
-    def __init__(self, network: SAM2) -> None:
+
+class MemoryAttentionGraph(nn.Module):
+    """Features of a frame and memories of N objects to features conditioned on them.
+
+    `memory_size` are the rows and columns of one memory; of networks whose frames keep their shape, any.
+    """
+
+    def __init__(self, network: SAM2, memory_size: tuple[int, int]) -> None:
         super().__init__()
         attention: MemoryAttention = network.memory_attention
+        self.layout = network.memory_tokenizer().layout(torch.zeros(1, 1, *memory_size), 0)
         layers = (layer for layer in attention.layers if isinstance(layer, MemoryAttentionLayer))
-        self.layers = nn.ModuleList(MemoryAttentionLayerGraph(layer) for layer in layers)
+        self.layers = nn.ModuleList(MemoryAttentionLayerGraph(layer, self.layout) for layer in layers)
         self.norm, self.position_weight = attention.norm, attention.POSITION_WEIGHT
         self.temporal_S11M = nn.Parameter(network.maskmem_tpos_enc.detach().clone(), requires_grad=False)
         self.pointer_time_proj: nn.Module | None = getattr(network, "obj_ptr_tpos_proj", None)
@@ -142,14 +166,15 @@ class MemoryAttentionGraph(nn.Module):
 
         Args:
             image_embeddings: (1, C, h, w), without the embedding of an empty memory.
-            memories: (N, K, M, h, w).
+            memories: (N, K, M, h, w), of EdgeTAM (N, K, M, rows, columns).
             ages: (K,) in frames; 0 for prompted frames.
             memory_valid: (K,), 1 for a memory and 0 for padding; at least one is 1.
             pointers: (N, Q, C).
             pointer_offsets: (Q,), distance in frames divided by the largest one.
             pointer_valid: (Q,), 1 for a pointer and 0 for padding.
         """
-        count, channels, height, width = memories.shape[0], memories.shape[2], memories.shape[3], memories.shape[4]
+        count, channels, layout = memories.shape[0], memories.shape[2], self.layout
+        height, width = image_embeddings.shape[2], image_embeddings.shape[3]
         device, dtype, per_pointer = memories.device, memories.dtype, pointers.shape[2] // channels
         x_1TC = image_embeddings.flatten(2).transpose(1, 2)
         position = sine_position_2d(height, width, x_1TC.shape[2], device).flatten(2).transpose(1, 2)
@@ -157,8 +182,10 @@ class MemoryAttentionGraph(nn.Module):
 
         slots = self.temporal_S11M.shape[0]
         time_KM = self.temporal_S11M[torch.where(ages == 0, slots - 1, ages - 1), 0, 0]
-        position = sine_position_2d(height, width, channels, device).flatten(2).transpose(1, 2).to(dtype)
-        spatial_position_1KTM = (position + time_KM[:, None])[None]
+        # EdgeTAM's memories have a size of their own; all others are as large as the frame, whatever its size.
+        size = layout.size if layout.unplaced else (height, width)
+        position = sine_position_2d(*size, channels, device).flatten(2).transpose(1, 2).to(dtype)
+        spatial_position_1KTM = (pad(position, (0, 0, layout.unplaced, 0)) + time_KM[:, None])[None]
         pointers_NSM = pointers.reshape(count, -1, channels)
         if self.pointer_time_proj is None:
             pointer_position_1SM = torch.zeros_like(pointers_NSM[:1])
@@ -167,10 +194,16 @@ class MemoryAttentionGraph(nn.Module):
             encoded_QM = self.pointer_time_proj(encoded_QC)
             pointer_position_1SM = encoded_QM.repeat_interleave(per_pointer, dim=0)[None]
 
-        valid_KT = memory_valid[:, None].expand(-1, height * width)
-        valid_S = torch.cat([valid_KT.flatten(), pointer_valid.repeat_interleave(per_pointer)])
-        mask_111S = ((1 - valid_S) * MASKED_SCORE).to(dtype)[None, None, None]
-        cos_TP, sin_TP = axial_rope(height, width, x_1TC.shape[2], device=device).to(dtype)
+        pools = is_pooled(layout, memories.shape[1])
+        per_memory = (layout.unplaced + size[0] * size[1]) // (4 if pools else 1)
+        score_K, score_Q = (1 - memory_valid) * MASKED_SCORE, (1 - pointer_valid) * MASKED_SCORE
+        if pools and layout.pooling == "logits":
+            score_K = score_K + POOLING_CONSTANT
+        score_KT = score_K[:, None].expand(-1, per_memory)
+        mask_S = torch.cat([score_KT.flatten(), score_Q.repeat_interleave(per_pointer)])
+        mask_111S = mask_S.to(dtype)[None, None, None]
+        rope = axial_rope(height, width, x_1TC.shape[2], device=device).to(dtype)
+        key_rope = axial_rope(*size, x_1TC.shape[2], device=device).to(dtype) if layout.unplaced else rope
         spatial_NKTM = memories.flatten(3).transpose(2, 3)
         for layer in self.layers:
             x_NTC = layer(
@@ -180,7 +213,8 @@ class MemoryAttentionGraph(nn.Module):
                 pointers_NSM,
                 pointer_position_1SM,
                 mask_111S,
-                (cos_TP, sin_TP),
+                rope.unbind(0),
+                key_rope.unbind(0),
             )
         conditioned_NCT = self.norm(x_NTC).transpose(1, 2)
         return torch.unflatten(conditioned_NCT, 2, (height, width))

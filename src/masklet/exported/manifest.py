@@ -44,6 +44,8 @@ class VideoInput:
     slots: Mapping[int, int]
     """Memory slots of each memory attention, and its object pointers."""
     memory_channels: int
+    memory_size: tuple[int, int] | None
+    """Rows and columns of a memory; None: those of the map at stride 16."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class FolderManifest:
     title: str
     family: str
     """"sam1" or "sam2"."""
+    has_finer_maps: bool
+    """Whether masks are decoded with maps of strides 4 and 8 too."""
     score_family: str
     parameters: int | None
     """Number of values in all tensors of the network that was exported."""
@@ -174,10 +178,12 @@ def _to_manifest(doc: Mapping[str, Any], folder: Path, graphs: Mapping[str, Path
         _require(bool(slots), "pointers is empty")
         for memories in slots:
             _require(f"memory_attention_{memories}" in graphs, f"memory_attention_{memories} is not in parts")
+        memory_size = model.get("memory_size")
+        memory_size = None if memory_size is None else (int(memory_size[0]), int(memory_size[1]))
         size = None if frames["size"] is None else (int(frames["size"][0]), int(frames["size"][1]))
         pixels = None if frames["pixels"] is None else int(frames["pixels"])
         _require((size is None) != (pixels is None), "video needs a size or pixels")
-        video = VideoInput(size, pixels, dict(sorted(slots.items())), int(model["memory_channels"]))
+        video = VideoInput(size, pixels, dict(sorted(slots.items())), int(model["memory_channels"]), memory_size)
     width, threshold = int(model["width"]), float(constants["stability_threshold"])
     _require(math.isfinite(threshold), "stability_threshold is not finite")
     side, opset = int(preprocessing["still_image_size"]), doc.get("opset")
@@ -191,6 +197,7 @@ def _to_manifest(doc: Mapping[str, Any], folder: Path, graphs: Mapping[str, Path
         name,
         str(model["title"]),
         family,
+        bool(model.get("high_res_features", family == "sam2")),
         str(constants.get("score_family", guessed)),
         None if model.get("parameters") is None else int(model["parameters"]),
         width,

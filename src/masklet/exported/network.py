@@ -135,7 +135,9 @@ class ExportedNetwork:
 
     def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
         """Return rows and columns of the memories of frames of `input_size`, height and width."""
-        return input_size[0] // STRIDE, input_size[1] // STRIDE
+        video = self.manifest.video
+        assert video is not None, "an export for images only"
+        return video.memory_size or (input_size[0] // STRIDE, input_size[1] // STRIDE)
 
     def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Condition the features of one frame on the memory of each object, in the smallest graph that holds it."""

@@ -103,7 +103,7 @@ def open_exported(folder: str | PathLike[str], options: RuntimeOptions | None = 
 
 def _make_engine(manifest: FolderManifest, options: RuntimeOptions) -> Engine:
     signatures = {
-        part: signature(part, has_finer_maps=manifest.family == "sam2", has_keys=manifest.matching is not None)
+        part: signature(part, has_finer_maps=manifest.has_finer_maps, has_keys=manifest.matching is not None)
         for part in manifest.graphs
     }
     make: Callable[..., Engine] = OnnxRuntimeEngine if manifest.format == "onnx" else OpenVinoEngine
