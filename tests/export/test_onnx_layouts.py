@@ -71,9 +71,7 @@ def test_samexporter_runs_the_anylabeling_files(tmp_path: Path) -> None:
     network = small_network(HIERA).eval()
     out = exported(network, "anylabeling", tmp_path)
     model = runner.SegmentAnything2ONNX(str(out / "small.encoder.onnx"), str(out / "small.decoder.onnx"))
-    found = model.predict_masks(
-        model.encode(IMAGE[..., ::-1].copy()), [{"type": "point", "data": POINT, "label": 1}]
-    )
+    found = model.predict_masks(model.encode(IMAGE[..., ::-1].copy()), [{"type": "point", "data": POINT, "label": 1}])
     predictor = ImagePredictor(network)
     predictor.set_image(IMAGE)
     best = predictor.predict(point_coords=POINT, multimask_output=True).best

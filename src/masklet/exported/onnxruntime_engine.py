@@ -36,8 +36,8 @@ class OnnxRuntimeEngine:
         except ImportError:
             folder = next(iter(files.values())).parent
             raise MissingExtraError(
-                f"onnxruntime is not installed, and {folder} needs it: pip install onnxruntime, which comes with the extra "
-                "'onnxruntime' too"
+                f"onnxruntime is not installed, and {folder} needs it: pip install onnxruntime, or the extra "
+                "'onnxruntime'"
             ) from None
         self.runtime: Any = onnxruntime
         self.files, self.signatures, self.options, self.threads = files, signatures, options, threads

@@ -32,8 +32,8 @@ class OpenVinoEngine:
         except ImportError:
             folder = next(iter(files.values())).parent
             raise MissingExtraError(
-                f"openvino is not installed, and {folder} needs it: pip install openvino, which comes with the extra "
-                "'openvino' too"
+                f"openvino is not installed, and {folder} needs it: pip install openvino, or the extra "
+                "'openvino'"
             ) from None
         self.core: Any = openvino.Core()
         self.files, self.signatures, self.threads = files, signatures, threads
