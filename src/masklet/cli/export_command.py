@@ -30,6 +30,12 @@ def export(
         list[str] | None,
         typer.Option("--image", metavar="PATH", help="Images for comparison and calibration; repeatable."),
     ] = None,
+    min_iou: Annotated[
+        float | None,
+        typer.Option(
+            "--min-iou", metavar="X", help="Least mean IoU of masks with those of the model; default: by precision."
+        ),
+    ] = None,
     image_size: ImageSize = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in the folder.")] = False,
     quiet: Quiet = False,
@@ -48,7 +54,7 @@ def export(
     from masklet.export.export_manifest import MANIFEST_FILE
     from masklet.export.export_model import ModelExportOptions
 
-    options = ModelExportOptions(format=format, parts=parts, precision=precision, layout=layout)
+    options = ModelExportOptions(format=format, parts=parts, precision=precision, layout=layout, min_iou=min_iou)
     sam = open_model(model, "cpu", "fp32", image_size)
 
     def show_step(step: str) -> None:

@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -24,13 +24,16 @@ from masklet.export.export_manifest import (
     describe_model,
     network_arrays,
 )
-from masklet.export.export_parity import BOUNDS, ParityMeter, compare_images, compare_video
+from masklet.export.export_parity import BOUNDS, ParityBounds, ParityMeter, compare_images, compare_video
+from masklet.export.graph_files import GraphFiles
 from masklet.export.graph_parts import MEMORY_SLOTS, GraphPart, image_parts, pointer_slots, video_parts
-from masklet.export.onnx_graphs import OPSET, OnnxGraph, check_onnx_installed, write_onnx
+from masklet.export.onnx_graphs import OPSET
 from masklet.export.onnx_layouts import write_layout
+from masklet.export.reduced_precision import check_precision, part_precision
 from masklet.load_model import LoadedModel
 from masklet.models.sam2 import SAM2
 from masklet.runtime import standard_torch
+from masklet.transforms import ImageTransform
 
 __all__ = ["FORMATS", "LAYOUTS", "PARTS", "PRECISIONS", "ModelExportOptions", "export_model"]
 
@@ -57,6 +60,8 @@ class ModelExportOptions:
     parts: str = "image"
     precision: str = "fp32"
     layout: str = "masklet"
+    min_iou: float | None = None
+    """Least mean IoU of the masks of every part with those of the model; None: by precision (`BOUNDS`)."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("format", FORMATS), ("parts", PARTS), ("precision", PRECISIONS), ("layout", LAYOUTS)):
@@ -68,6 +73,16 @@ class ModelExportOptions:
                 f"layout {self.layout} has the image parts as ONNX only, not format {self.format} with parts "
                 f"{self.parts}: leave both out, or choose the layout masklet"
             )
+        if self.min_iou is not None and not 0 <= self.min_iou <= 1:
+            raise InputError(
+                f"min_iou {self.min_iou!r} must be from 0 to 1, such as 0.98; leave it out for the default"
+            )
+        check_precision(self.format, self.precision, self.parts)
+
+    def bounds(self, part: str) -> ParityBounds:
+        """Return what a part must hold."""
+        bounds = BOUNDS[part_precision(part, self.precision)]
+        return bounds if self.min_iou is None else replace(bounds, mask_iou=self.min_iou)
 
 
 @contextmanager
@@ -133,7 +148,8 @@ def selected_parts(loaded: LoadedModel, options: ModelExportOptions) -> Iterator
                 f"{loaded.name} ({loaded.path}) has no memory in its file: export its image parts (--parts image)"
             )
     if parts != "video":
-        yield from image_parts(loaded.network, fixed_size=options.layout != LAYOUTS[0])
+        is_own, expands = options.layout == LAYOUTS[0], options.format == "torch"
+        yield from image_parts(loaded.network, expands=expands, fixed_size=not is_own)
     if parts != "image":
         yield from video_parts(network)
 
@@ -164,7 +180,6 @@ def export_model(
         OutputError: if a graph deviates too much, or the folder cannot be written.
     """
     options = options or ModelExportOptions()
-    check_onnx_installed()
     images = sample_images() if images is None else list(images)
     network, report = loaded.network.eval(), on_step or (lambda step: None)
     if options.layout == "transformers" and not isinstance(network, SAM2):
@@ -172,32 +187,33 @@ def export_model(
             f"{loaded.name} is a SAM 1, of which the layout transformers is not written: choose the layout masklet, "
             "anylabeling or onnxruntime"
         )
-    has_video = options.parts != "image"
+    is_own, has_video = options.layout == LAYOUTS[0], options.parts != "image"
+    pixels = (
+        ImageTransform((rgb.shape[0], rgb.shape[1]), network.still_image_size, network.keeps_aspect_ratio)
+        .preprocess(rgb)
+        .numpy()
+        for rgb in images
+    )
     with complete_folder(Path(out), overwrite=overwrite) as folder:
-        graphs: dict[str, OnnxGraph] = {}
-        paths: dict[str, Path] = {}
+        files = GraphFiles(folder, options.format, options.precision, pixels)
         for part in selected_parts(loaded, options):
             report(f"writing {part.name}")
-            path = folder / f"{part.name}.onnx"
-            write_onnx(part, path)
-            paths[part.name] = path
-            graphs[part.name] = OnnxGraph(path)
-        is_own = options.layout == LAYOUTS[0]
-        meter = ParityMeter(graphs, with_keys=is_own)
+            files.write(part)
+        meter = ParityMeter(files.graphs, with_keys=is_own)
         report("comparing with the model")
         compare_images(meter, network, images)
         if has_video and isinstance(network, SAM2):
             compare_video(meter, network, *sample_video())
-        bounds = dict.fromkeys(graphs, BOUNDS["fp32"])
+        bounds = {name: options.bounds(name) for name in files.graphs}
         meter.check(bounds)
-        written = [(path, name) for name, path in paths.items()]
         if is_own:
             np.savez(folder / CONSTANTS_FILE, **network_arrays(network))
-            written.append((folder / CONSTANTS_FILE, "constants"))
+            entries = [*files.entries, describe_file(folder / CONSTANTS_FILE, "constants", folder)]
         else:
             report(f"writing the layout {options.layout}")
-            written = write_layout(options.layout, folder, paths, loaded)
-        files = [describe_file(path, role, folder) for path, role in written]
+            written = write_layout(options.layout, folder, files.paths, loaded)
+            entries = [describe_file(path, role, folder) for path, role in written]
+        slots = {slots: pointer_slots(slots) for slots in MEMORY_SLOTS} if has_video else {}
         manifest = {
             "format_version": FORMAT_VERSION,
             "masklet_version": import_module("masklet").__version__,
@@ -205,9 +221,9 @@ def export_model(
             "format": options.format,
             "precision": options.precision,
             "opset": OPSET if options.format == "onnx" else None,
-            "parts": list(paths),
-            "files": files,
-            **describe_model(loaded, {slots: pointer_slots(slots) for slots in MEMORY_SLOTS} if has_video else {}),
+            "parts": list(files.graphs),
+            "files": entries,
+            **describe_model(loaded, slots),
             "parity": {
                 "images": len(images),
                 "frames": NUM_SAMPLE_FRAMES if has_video else 0,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,10 @@ import torch
 from masklet.errors import MissingExtraError
 from masklet.export.graph_parts import GraphPart
 
-__all__ = ["OPSET", "OnnxGraph", "check_onnx_installed", "trace_part", "write_onnx"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OPSET", "OnnxGraph", "check_onnx_installed", "save_onnx", "trace_part", "write_onnx"]
 
 OPSET = 18
 MAX_FILE_BYTES = 1_800_000_000
@@ -62,7 +66,7 @@ def trace_part(part: GraphPart) -> torch.export.ExportedProgram:
         symbol = symbols.setdefault(name, torch.export.Dim(name, min=1, max=MAX_AXIS))
         return int(factor) * symbol if factor else symbol
 
-    shapes = tuple(
+    shapes: tuple[Any, ...] = tuple(
         {index: dimension(axis) for index, axis in part.axes.get(name, {}).items()} or None for name in part.inputs
     )
     with torch.no_grad(), _quiet_exporter():
@@ -97,6 +101,18 @@ def write_onnx(part: GraphPart, path: Path) -> None:
     for node in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del node.metadata_props[:]
     onnx.save(model, path)
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Save a model that is in memory, large weights in a file beside it; returns the files."""
+    import onnx
+
+    if sum(len(one.raw_data) for one in model.graph.initializer) <= MAX_FILE_BYTES:
+        onnx.save(model, path)
+        return [path]
+    data = path.with_name(f"{path.name}.data")
+    onnx.save(model, path, save_as_external_data=True, location=data.name)
+    return [path, data]
 
 
 class OnnxGraph:

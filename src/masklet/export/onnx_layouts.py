@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masklet.export.export_manifest import network_arrays
-from masklet.export.onnx_graphs import OPSET
+from masklet.export.onnx_graphs import OPSET, save_onnx
 from masklet.load_model import LoadedModel
 from masklet.models.sam2 import SAM2
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
@@ -352,7 +352,8 @@ def write_layout(layout: str, folder: Path, base: Mapping[str, Path], loaded: Lo
     name = loaded.name if loaded.card is None else loaded.card.name
     encoder, decoder = onnx.load(base["image_encoder"]), onnx.load(base["prompt_decoder"])
     for path in base.values():
-        path.unlink()
+        for one in (path, path.with_name(f"{path.name}.data")):
+            one.unlink(missing_ok=True)
     network, side = loaded.network, loaded.network.still_image_size
     is_sam2, texts = isinstance(network, SAM2), dict[str, str]()
     if is_sam2:
@@ -381,8 +382,8 @@ def write_layout(layout: str, folder: Path, base: Mapping[str, Path], loaded: Lo
     for file_name, (model, role) in models.items():
         path = folder / file_name
         path.parent.mkdir(exist_ok=True)
-        onnx.save(model, path)
-        written.append((path, role))
+        path, *weights = save_onnx(model, path)
+        written += [(path, role), *((one, f"weights of {role}") for one in weights)]
     for file_name, text in texts.items():
         (folder / file_name).write_text(text, encoding="utf-8", newline="\n")
         written.append((folder / file_name, "configuration"))
