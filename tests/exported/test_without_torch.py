@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from masklet import SAM
-from masklet.export.export_model import ModelExportOptions, export_model
+from masklet.export.export_model import ModelExportOptions
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
-from masklet.load_model import LoadedModel
-from masklet.models.sam2 import CONFIGS, SAM2, ConvNetConfig
-from masklet.train.initialization import init_weights
 
 pytestmark = pytest.mark.slow
 MISSING = ("torch", "torchvision", "onnx", "safetensors", "filelock", "jinja2", "scipy", "pandas", "typing_extensions")
@@ -58,38 +53,14 @@ print("torch" in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def network() -> SAM2:
-    """The built-in network with few channels: matching, edges, prompts as maps, frames of any shape."""
-    config = CONFIGS["builtin"]
-    assert config.memory is not None
-    assert config.matching is not None
-    trunk = ConvNetConfig(
-        stem=8, inner=(8, 8, 8, 8), channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), context_width=16, context_heads=2
-    )
-    small = replace(
-        config,
-        trunk=trunk,
-        width=32,
-        heads=2,
-        hidden=32,
-        still_image_size=128,
-        video_pixels=96**2,
-        memory=replace(config.memory, channels=16, layers=1, hidden=32),
-        matching=replace(config.matching, channels=8),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        made = SAM2(small)
-        init_weights(made)
-        with torch.no_grad():
-            made.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 20  # objects are there
-    return made.eval()
+def in_torch() -> SAM:
+    """The model of the package: its masks are stable, so that rounding does not change them."""
+    return SAM(precision="fp32")
 
 
 @pytest.fixture(scope="module")
-def folder(network: SAM2, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("exported") / "onnx"
-    return export_model(LoadedModel(network, "small", Path("small.pt"), None), out, ModelExportOptions(parts="all"))
+def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +88,6 @@ def without_torch(folder: Path, arrays: tuple[Path, Path]) -> dict[str, np.ndarr
     assert done.stdout.strip() == "False"
     with np.load(out) as found:
         return dict(found)
-
-
-@pytest.fixture(scope="module")
-def in_torch(network: SAM2, arrays: tuple[Path, Path]) -> SAM:
-    model = SAM()
-    model._use(LoadedModel(network, "small", Path("small.pt"), None), "cpu", "fp32")
-    return model
 
 
 def test_images_are_segmented_as_with_pytorch(
