@@ -75,7 +75,7 @@ def run_program(program: str, *args: object) -> subprocess.CompletedProcess[str]
     environment = {name: value for name, value in os.environ.items() if name != "MASKLET_TENSORS"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-c", program, *map(str, args)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
 
 
 @pytest.fixture(scope="module")
