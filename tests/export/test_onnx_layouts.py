@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from helpers.networks import CONVNET, HIERA, small_network
+from helpers.reference import GOLDEN, module_at
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError
 from masklet.export.export_model import ModelExportOptions, export_model
 from masklet.image import ImagePredictor
 from masklet.load_model import LoadedModel
+from masklet.models.sam1 import CONFIGS, SAM1
 from masklet.transforms import ImageTransform
 
 pytestmark = pytest.mark.slow
@@ -79,14 +81,20 @@ def test_samexporter_runs_the_anylabeling_files(tmp_path: Path) -> None:
     assert (inside & expected).sum() / (inside | expected).sum() > 0.95
 
 
-def test_samexporter_runs_sam_1(tmp_path: Path) -> None:
+def test_samexporter_runs_mobile_sam(tmp_path: Path) -> None:
     runner = pytest.importorskip("samexporter.sam_onnx", reason="samexporter is not installed")
-    network = small_sam1("mobile_sam")
+    network = SAM1(CONFIGS["mobile_sam"]).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    network.load_state_dict(module_at(GOLDEN / "fill.py").fill_state_dict(shapes))
     out = exported(network, "anylabeling", tmp_path)
     model = runner.SegmentAnythingONNX(str(out / "small.encoder.onnx"), str(out / "small.decoder.onnx"))
-    model.target_size = 64
-    with pytest.raises(Exception, match="mask_input"):  # its own masks are those of 1024 pixels
-        model.predict_masks(model.encode(IMAGE[..., ::-1].copy()), [{"type": "point", "data": POINT, "label": 1}])
+    prompts = [{"type": "rectangle", "data": BOX}, {"type": "point", "data": POINT, "label": 1}]
+    found = model.predict_masks(model.encode(IMAGE[..., ::-1].copy()), prompts)
+    predictor = ImagePredictor(network)
+    predictor.set_image(IMAGE)
+    expected = predictor.predict(point_coords=POINT, box=BOX, multimask_output=False).masks[0, 0]
+    inside = found[0, 0] > 0
+    assert (inside & expected).sum() / (inside | expected).sum() > 0.98
 
 
 @pytest.mark.parametrize(("name", "layout"), [("mobile_sam", "onnxruntime"), ("sam_vit_b", "anylabeling")])

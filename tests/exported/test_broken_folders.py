@@ -130,7 +130,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "no version": (drop("format_version"), ("it has no 'format_version'", "export the model again")),
     "version 0": (put(0, "format_version"), ("format_version 0", "from 1")),
     "another layout": (put("anylabeling", "layout"), ("'anylabeling'", "--layout masklet")),
-    "another format": (put("tflite", "format"), ("'tflite'", "onnx and openvino", "--format onnx")),
+    "another format": (put("tflite", "format"), ("'tflite'", "onnx, openvino", "--format onnx")),
     "a missing graph": (unlink("prompt_decoder.onnx"), ("prompt_decoder.onnx is missing", "fresh copy")),
     "missing constants": (unlink("constants.npz"), ("constants.npz is missing",)),
     "another size": (cut_short, ("image_encoder.onnx has", "bytes, and manifest.json says")),

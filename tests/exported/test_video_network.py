@@ -76,8 +76,8 @@ def is_equal(both: Both, video: np.ndarray, prompt: Callable[[Session], object],
     ours, exported = (track(network, video, prompt, retain="all", **options) for network in both)
     assert len(ours) == len(exported) == len(video)
     for one, other in zip(ours, exported, strict=True):
-        assert np.abs(one - other).mean() < 1e-2  # memories are rounded to bfloat16
-        assert np.mean((one > 0) != (other > 0)) < 5e-3
+        assert np.abs(one - other).mean() < 5e-2  # memories are rounded to bfloat16; other inputs differ by whole units
+        assert np.mean((one > 0) != (other > 0)) < 1e-2
 
 
 def test_clicks_and_boxes_are_tracked_in_both_directions(both: Both, small_video: np.ndarray) -> None:

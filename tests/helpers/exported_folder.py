@@ -68,8 +68,8 @@ def write_folder(
         "opset": 18,
         "parts": list(signatures),
         "files": [
-            *(describe_file(folder / f"{part}.onnx", part) for part in signatures),
-            describe_file(folder / "constants.npz", "constants"),
+            *(describe_file(folder / f"{part}.onnx", part, folder) for part in signatures),
+            describe_file(folder / "constants.npz", "constants", folder),
         ],
         **describe_model(loaded, slots or {}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import secrets
 import shutil
@@ -181,6 +182,8 @@ def export_model(
     """
     options = options or ModelExportOptions()
     images = sample_images() if images is None else list(images)
+    if next(loaded.network.parameters()).device.type != "cpu":  # graphs are traced and compared there
+        loaded = replace(loaded, network=copy.deepcopy(loaded.network).cpu())
     network, report = loaded.network.eval(), on_step or (lambda step: None)
     if options.layout == "transformers" and not isinstance(network, SAM2):
         raise InputError(

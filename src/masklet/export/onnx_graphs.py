@@ -68,6 +68,9 @@ def trace_part(part: GraphPart) -> torch.export.ExportedProgram:
     shapes: tuple[Any, ...] = tuple(
         {index: dimension(axis) for index, axis in part.axes.get(name, {}).items()} or None for name in part.inputs
     )
+    parameters = inspect.signature(part.module.forward).parameters.values()
+    if any(one.kind == one.VAR_POSITIONAL for one in parameters):  # all of them are one argument then
+        shapes = (shapes,)
     with torch.no_grad(), _quiet_exporter():
         return torch.export.export(part.module.eval(), tuple(part.inputs.values()), dynamic_shapes=shapes, strict=False)
 

@@ -54,7 +54,11 @@ class MemoryEncoderGraph(nn.Module):
         full_N1HW = interpolate(masks, (4 * height, 4 * width), mode="bilinear", align_corners=False)
         inside_N1HW = torch.where(prompted > 0.5, (full_N1HW > 0).to(masks.dtype), full_N1HW.sigmoid())
         scaled_N1HW = inside_N1HW * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
-        memory_NMhw: Tensor = self.memory_encoder(image_embeddings, scaled_N1HW)
+        # Repeated by an index: OpenVINO fuses the sum of two convolutions, and then wants one shape.
+        encoder, rows = self.memory_encoder, torch.zeros(masks.shape[0], dtype=torch.long, device=masks.device)
+        projected_NChw = encoder.pix_feat_proj(image_embeddings).index_select(0, rows)
+        mixed_NChw = projected_NChw + encoder.mask_downsampler(scaled_N1HW)
+        memory_NMhw: Tensor = encoder.out_proj(encoder.fuser(mixed_NChw))
         if self.absent_1M is not None:
             absent_N1 = (object_scores <= 0).to(memory_NMhw.dtype)
             memory_NMhw = memory_NMhw + (absent_N1 * self.absent_1M)[..., None, None]

@@ -2,7 +2,7 @@
 
 manifest            what the folder holds: read, and every file checked, before anything of it runs
 graphs              names of inputs and outputs of each part, and the seam of a runtime
-onnxruntime_engine, openvino_engine    the runtimes, imported when a folder of their format is opened
+onnxruntime_engine, openvino_engine, torch_engine    the runtimes, imported when a folder of their format is opened
 network             `ExportedNetwork`: the verbs that image predictors and trackers use
 open_exported       from a folder to a model
 """

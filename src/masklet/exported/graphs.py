@@ -5,7 +5,7 @@ Axes of the parts are in docs/runtime.md; all values are float32 but `ages`, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from masklet.errors import CheckpointError, InputError
 
-__all__ = ["Arrays", "Engine", "RuntimeOptions", "Signature", "attention_buckets", "check_signature", "signature"]
+__all__ = ["Arrays", "Engine", "RuntimeOptions", "Signature", "check_signature", "signature"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 Signature = tuple[tuple[str, ...], tuple[str, ...]]
@@ -89,17 +89,6 @@ class Engine(Protocol):
 
     def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run a part; returns its outputs by name."""
-
-
-def attention_buckets(parts: Sequence[str]) -> tuple[int, ...]:
-    """Return the numbers of memory slots for which there is memory attention, ascending.
-
-    Example:
-        >>> attention_buckets(["image_encoder", "memory_attention_7", "memory_attention_1"])
-        (1, 7)
-    """
-    slots = [part.removeprefix(ATTENTION) for part in parts if part.startswith(ATTENTION)]
-    return tuple(sorted(int(each) for each in slots if each.isdecimal()))
 
 
 def signature(part: str, *, has_finer_maps: bool, has_keys: bool) -> Signature:

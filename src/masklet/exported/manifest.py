@@ -24,7 +24,7 @@ MANIFEST_FILE, CONSTANTS_FILE = "manifest.json", "constants.npz"
 FORMAT_VERSION = 1
 """The newest version that is read."""
 LAYOUT = "masklet"
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """Formats that run here, and the suffix of their graphs."""
 IMAGE_PARTS = ("image_encoder", "prompt_decoder")
 REMEDY = "export the model again, or take a fresh copy of the folder"
@@ -54,7 +54,7 @@ class FolderManifest:
 
     folder: Path
     format: str
-    """The runtime's format: "onnx" or "openvino"."""
+    """The runtime's format: "onnx", "openvino" or "torch"."""
     precision: str
     graphs: Mapping[str, Path]
     """By part."""
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> FolderManifest:
         )
     if doc.get("format") not in SUFFIXES:
         raise CheckpointError(
-            f"{folder} has the format {doc.get('format')!r:.40}, and masklet runs {' and '.join(SUFFIXES)}: export the "
+            f"{folder} has the format {doc.get('format')!r:.40}, and masklet runs {', '.join(SUFFIXES)}: export the "
             "model with --format onnx"
         )
     with _report_damage(path):

@@ -16,6 +16,7 @@ from masklet.exported.manifest import MANIFEST_FILE, FolderManifest, read_manife
 from masklet.exported.network import ExportedNetwork
 from masklet.exported.onnxruntime_engine import OnnxRuntimeEngine
 from masklet.exported.openvino_engine import OpenVinoEngine
+from masklet.exported.torch_engine import TorchEngine
 from masklet.registry import MODELS, ModelCard, get_card
 
 __all__ = ["ExportedModel", "is_exported_folder", "open_exported"]
@@ -106,8 +107,12 @@ def _make_engine(manifest: FolderManifest, options: RuntimeOptions) -> Engine:
         part: signature(part, has_finer_maps=manifest.has_finer_maps, has_keys=manifest.matching is not None)
         for part in manifest.graphs
     }
-    make: Callable[..., Engine] = OnnxRuntimeEngine if manifest.format == "onnx" else OpenVinoEngine
-    return make(manifest.graphs, signatures, options, options.threads or choose_runtime_threads())
+    engines: dict[str, Callable[..., Engine]] = {
+        "onnx": OnnxRuntimeEngine,
+        "openvino": OpenVinoEngine,
+        "torch": TorchEngine,
+    }
+    return engines[manifest.format](manifest.graphs, signatures, options, options.threads or choose_runtime_threads())
 
 
 def _reopen(folder: Path, options: RuntimeOptions) -> ExportedNetwork:

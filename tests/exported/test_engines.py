@@ -1,0 +1,139 @@
+"""Each runtime runs a graph by the names of its inputs and outputs, from any number of threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from masklet.errors import CheckpointError, InputError, MissingExtraError
+from masklet.exported.graphs import RuntimeOptions, check_signature, signature
+from masklet.exported.onnxruntime_engine import OnnxRuntimeEngine
+from masklet.exported.openvino_engine import OpenVinoEngine
+from masklet.exported.torch_engine import TorchEngine
+
+PART = "memory_encoder"
+SIGNATURE = signature(PART, has_finer_maps=True, has_keys=False)
+INPUTS = {"image_embeddings": (1, 2, 3, 4), "masks": ("N", 1, 3, 4), "object_scores": ("N", 1), "prompted": (1,)}
+
+
+class Sum(torch.nn.Module):
+    def forward(self, image: Any, masks: Any, scores: Any, prompted: Any) -> Any:
+        return image + masks * prompted + scores[..., None, None]
+
+
+def write_graph(folder: Path) -> Path:
+    """The features plus the masks of each object, times `prompted`, plus its score."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Mul", ["masks", "prompted"], ["scaled"]),
+        helper.make_node("Add", ["image_embeddings", "scaled"], ["sum"]),
+        helper.make_node("Constant", [], ["last"], value=helper.make_tensor("last", TensorProto.INT64, [2], [2, 3])),
+        helper.make_node("Unsqueeze", ["object_scores", "last"], ["scores"]),
+        helper.make_node("Add", ["sum", "scores"], ["memory"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sum",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in INPUTS.items()],
+        [helper.make_tensor_value_info("memory", TensorProto.FLOAT, ("N", 2, 3, 4))],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "sum.onnx")
+    return folder / "sum.onnx"
+
+
+def make_engine(kind: str, folder: Path, options: RuntimeOptions | None = None) -> Any:
+    options = options or RuntimeOptions()
+    if kind == "torch":
+        example = tuple(torch.zeros([3 if side == "N" else side for side in shape]) for shape in INPUTS.values())
+        objects = torch.export.Dim("N", min=1, max=64)
+        program = torch.export.export(Sum(), example, dynamic_shapes=(None, {0: objects}, {0: objects}, None))
+        torch.export.save(program, folder / "sum.pt2")
+        return TorchEngine({PART: folder / "sum.pt2"}, {PART: SIGNATURE}, options, 1)
+    path = write_graph(folder)
+    if kind == "onnx":
+        return OnnxRuntimeEngine({PART: path}, {PART: SIGNATURE}, options, 1)
+    import openvino
+
+    openvino.save_model(openvino.convert_model(path), folder / "sum.xml")
+    return OpenVinoEngine({PART: folder / "sum.xml"}, {PART: SIGNATURE}, options, 1)
+
+
+def arrays(count: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {name: [count if side == "N" else side for side in shape] for name, shape in INPUTS.items()}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def wanted(inputs: dict[str, np.ndarray]) -> np.ndarray:
+    scores = inputs["object_scores"][..., None, None]
+    return np.asarray(inputs["image_embeddings"] + inputs["masks"] * inputs["prompted"] + scores)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore")  # of the runtimes
+def test_a_graph_runs_for_any_number_of_objects_and_threads(kind: str, tmp_path: Path) -> None:
+    engine = make_engine(kind, tmp_path)
+    for count in (1, 3, 2):
+        inputs = arrays(count, count)
+        np.testing.assert_allclose(engine.run(PART, inputs)["memory"], wanted(inputs), atol=1e-5)
+    transposed = {name: np.asfortranarray(value) for name, value in arrays(3, 4).items()}
+    np.testing.assert_allclose(engine.run(PART, transposed)["memory"], wanted(transposed), atol=1e-5)
+    many = [arrays(2, seed) for seed in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda inputs: engine.run(PART, inputs)["memory"], many))
+    for inputs, memory in zip(many, found, strict=True):
+        np.testing.assert_allclose(memory, wanted(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_is_no_graph_is_an_error(kind: str, tmp_path: Path) -> None:
+    engine = make_engine(kind, tmp_path)
+    engine.files[PART].write_bytes(b"<html>")
+    with pytest.raises(CheckpointError, match=r"sum\.\w+ cannot be loaded by .*export"):
+        engine.load(PART)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_a_graph_of_another_part_is_an_error(kind: str, tmp_path: Path) -> None:
+    engine = make_engine(kind, tmp_path)
+    engine.signatures[PART] = signature("prompt_decoder", has_finer_maps=False, has_keys=False)
+    with pytest.raises(CheckpointError, match="is another graph: it has no input has_mask_input"):
+        engine.load(PART)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "known"),
+    [("onnx", "CUDA", "CPUExecutionProvider"), ("openvino", "TPU", "CPU"), ("torch", "CPU", "other runtimes")],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_provider_that_is_not_there_is_an_error(kind: str, name: str, known: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=known):
+        make_engine(kind, tmp_path, RuntimeOptions(providers=(name,)))
+
+
+@pytest.mark.parametrize(("kind", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_runtime_is_named(kind: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    make = OnnxRuntimeEngine if kind == "onnx" else OpenVinoEngine
+    with pytest.raises(MissingExtraError, match=f"{package} is not installed.*pip install {package}"):
+        make({PART: tmp_path / "sum"}, {PART: SIGNATURE}, RuntimeOptions(), 1)
+
+
+def test_openvino_keeps_what_it_compiled(tmp_path: Path) -> None:
+    engine = make_engine("openvino", tmp_path, RuntimeOptions(cache_dir=tmp_path / "cache"))
+    engine.load(PART)
+    assert any((tmp_path / "cache").iterdir())
+
+
+def test_signatures() -> None:
+    assert signature("image_encoder", has_finer_maps=True, has_keys=True)[1][-1] == "matching_keys"
+    assert signature("memory_attention_4", has_finer_maps=True, has_keys=True)[1] == ("conditioned",)
+    check_signature(Path("a"), PART, SIGNATURE, SIGNATURE)
