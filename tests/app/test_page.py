@@ -226,7 +226,9 @@ def test_two_tabs_and_python_see_each_other(
         one.wait("masklet.store.objects.length === 2 && masklet.store.masks.size === 2")
         assert one.page.get_by_text("<img src=x onerror=window.hacked=1>").count() == 1  # text, no markup
         assert one.get("window.hacked") is None
-    other.press("2", "Delete")
+    other.press("1", "2")
+    assert other.get("[...document.querySelectorAll('[data-object][aria-current=true]')].length") == 1
+    other.press("Delete")
     page.wait("masklet.store.objects.length === 1")
     other.close()
 
