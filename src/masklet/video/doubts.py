@@ -47,7 +47,7 @@ MIN_REASON = 0.05
 """A signal that adds less than this to a score is no reason."""
 RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
 """Frames after and before a correction at which what it resolves falls by a factor of e, and beyond which it ends."""
-CONTESTED_POWER = 0.12
+CONTESTED_POWER = 0.07
 """How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
 MIN_RESOLVED = 0.1
 """Doubts that resolve less than this, in frames of full doubt, are not listed."""
