@@ -40,7 +40,7 @@ WEIGHTS = {
     "area": 0.2,
     "place": 0.2,
     "contested": 0.3,
-    "backward": 1.0,
+    "backward": 0.5,
 }
 """Chosen by errors of the built-in model on synthetic clips of another seed than the benchmark's; not `backward`."""
 MIN_REASON = 0.05
@@ -49,6 +49,8 @@ RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
 """Frames after and before a correction at which what it resolves falls by a factor of e, and beyond which it ends."""
 CONTESTED_POWER = 0.07
 """How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
+MIN_DISTANCE = 3
+"""Frames between two doubts at least: corrections of neighbors show the model the same."""
 MIN_RESOLVED = 0.1
 """Doubts that resolve less than this, in frames of full doubt, are not listed."""
 PRESENCE_SCALE = 4.0
@@ -92,7 +94,7 @@ class Doubt:
     score: float
     """0 to 1."""
     reasons: tuple[str, ...]
-    """Values of `REASONS`, the strongest first."""
+    """Values of `REASONS`, the strongest first, of the frame and its neighbors."""
 
     def __str__(self) -> str:
         return f"{self.frame_idx} (object {self.object_id}: {', '.join(self.reasons)})"
@@ -212,8 +214,8 @@ def rank_doubts(
     correction acts on the frames around it as well, on later ones farther than on earlier ones, and so did the prompts
     given; and it acts the more, the more of the object can be seen (`correctable_shares`). So each doubt is the frame
     that resolves most of the scores, all objects together, that no prompt and no doubt before it in the list has
-    resolved; neighboring frames of one event are one doubt, about the object with most to resolve there. Observations
-    may come in any order.
+    resolved; neighboring frames of one event are one doubt (`MIN_DISTANCE`), about the object with most to resolve
+    there. Observations may come in any order.
 
     Example:
         >>> track = [Observation(t, 1, 0.9, 8.0, 100.0, 10.0 + 40 * (t > 3), 10.0, prompted=t == 0) for t in range(6)]
@@ -259,11 +261,12 @@ def rank_doubts(
         if gains_T[best] < MIN_RESOLVED:
             break
         row = int(gains_NT[:, best].argmax())
-        strength = sorted(zip((-parts_NST[row, :, best]).tolist(), REASONS.values(), strict=True))
+        event = slice(best - MIN_DISTANCE + 1, best + MIN_DISTANCE)
+        strength = sorted(zip((-parts_NST[row, :, event].max(1)).tolist(), REASONS.values(), strict=True))
         reasons = [reason for value, reason in strength if -value >= MIN_REASON] or [strength[0][1]]
         listed.append(Doubt(best + first, list(tracks)[row], float(scores_NT[row, best]), tuple(reasons)))
         open_NT[:, best - REACH : best + REACH + 1] *= 1 - shares_NT[:, best, None] * falloff
-        can_list_T[best] = False
+        can_list_T[event] = False
         begin, end = max(REACH, best - 2 * REACH), min(length - REACH, best + 2 * REACH)
     return listed
 
