@@ -1,9 +1,10 @@
-"""Make the screenshots of `masklet app` in docs/images: the empty page, and a photograph with objects, light and dark.
+"""Make the screenshots of `masklet app` in docs/images: the empty page, photographs with objects, a video with lanes.
 
     python scripts/app_screenshots.py docs/images
 
 It needs the extras `app` and `test`, and Chromium. The photographs are scikit-image's `chelsea` (CC0, Stefan van der
-Walt) and `coffee` (CC0, Rachel Michetti); masks are those of the model inside the package, as they are.
+Walt) and `coffee` (CC0, Rachel Michetti), the video is one of `masklet.synthetic`; masks are those of the model inside
+the package, as they are.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage import data
+
+from masklet.synthetic import SCENARIOS, ProceduralSource
 
 MAX_BYTES = 150_000
 WAIT_SECONDS = 60
@@ -61,7 +66,44 @@ def main(target: Path) -> None:
             save(page, target / "app_dark.jpg")
             page = open_page(browser, address, PHONE, "dark")
             save(page, target / "app_phone.jpg")
+        clip = SCENARIOS["long"](9, 0, (360, 640), 48, ProceduralSource())
+        write_video(folder / "clip.mp4", clip.frames_THW3)
+        with running_app(folder / "clip.mp4", "--project", folder / "video.masklet") as address:
+            page = open_page(browser, address, WINDOW, "light")
+            for name, mask in zip(("ring", "car"), clip.masks_TNHW[0], strict=False):
+                drag(page, xyxy_of(mask))
+                rename(page, name)
+            page.keyboard.press("k")
+            settle(page)
+            page.keyboard.press("2")
+            show_frame(page, 24)
+            drag(page, xyxy_of(clip.masks_TNHW[24][1]))  # a correction: the difference lane shows what it changed
+            page.keyboard.press("k")
+            settle(page)
+            show_frame(page, 30)
+            page.wait_for_timeout(3000)  # doubts are read when nothing has changed for a moment
+            save(page, target / "app_video.jpg")
         browser.close()
+
+
+def write_video(path: Path, frames_THW3: np.ndarray) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=12, options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *frames_THW3.shape[1:3], "yuv420p"
+        for frame in frames_THW3:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def xyxy_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the box of a mask, with a pixel around it."""
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()) - 1, int(rows.min()) - 1, int(columns.max()) + 2, int(rows.max()) + 2
+
+
+def show_frame(page: Any, frame: int) -> None:
+    page.evaluate(f"() => masklet.store.showFrame({frame})")
+    settle(page)
 
 
 @contextmanager
@@ -123,7 +165,7 @@ def drag(page: Any, box: tuple[int, int, int, int]) -> None:
 
 def rename(page: Any, name: str) -> None:
     """Name the chosen object, and choose none."""
-    page.locator("[data-object][aria-selected=true] .name").dblclick()
+    page.locator("[data-object][aria-current=true] .name").dblclick()
     page.keyboard.insert_text(name)
     page.keyboard.press("Enter")
     settle(page)

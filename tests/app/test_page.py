@@ -226,7 +226,9 @@ def test_two_tabs_and_python_see_each_other(
         one.wait("masklet.store.objects.length === 2 && masklet.store.masks.size === 2")
         assert one.page.get_by_text("<img src=x onerror=window.hacked=1>").count() == 1  # text, no markup
         assert one.get("window.hacked") is None
-    other.press("2", "Delete")
+    other.press("1", "2")
+    assert other.get("[...document.querySelectorAll('[data-object][aria-current=true]')].length") == 1
+    other.press("Delete")
     page.wait("masklet.store.objects.length === 1")
     other.close()
 
@@ -368,7 +370,13 @@ def test_a_video_is_tracked_corrected_and_repaired(page: AppPage, files: Path, p
     with zipfile.ZipFile(download.value.path()) as archive:
         assert archive.namelist() == ["clip_overlay.mp4"]
     page.page.get_by_role("button", name="Close").click()
-    doubts = page.page.evaluate(f"() => {script}")["doubts"]
+    found, end = page.page.evaluate(f"() => {script}"), time.monotonic() + 60
+    while not found["backward"]:  # tracked backward while nothing happened
+        assert time.monotonic() < end
+        time.sleep(0.5)
+        found = page.page.evaluate(f"() => {script}")
+    assert {one["frame"] for one in found["backward"]} <= set(range(12))
+    doubts = found["doubts"]
     expected, end = "Doubt " if doubts else "No frame is in doubt", time.monotonic() + 10
     page.press("d")
     while not page.status.startswith(expected):  # they are read when nothing has changed for a moment

@@ -19,6 +19,7 @@ from helpers.server_files import open_api_session, open_socket, receive, running
 from masklet.image import ImagePredictor
 from masklet.masks import rle
 from masklet.server.wire_format import unpack_masks
+from masklet.video.doubts import disagreements
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -228,6 +229,48 @@ def test_closed_pages_make_room_for_new_ones_and_open_ones_stay(folder: Path, tr
             socket.send_json({"type": "prepare", "id": 2, "source": 99})
             assert receive(socket)[0]["error"]["status"] == 404  # the page is served
         assert client.get(client_only).status_code == 200
+
+
+def test_tracking_backward_is_compared_while_nothing_else_waits(folder: Path, tracker: SAM) -> None:
+    with running_server(folder, tracker) as client:
+        session, source, obj = prompted(client, folder)
+        with open_socket(client, session) as socket:
+
+            def run(number: int, kind: str) -> dict[str, Any]:
+                socket.send_json({"type": kind, "id": number, "source": source})
+                while True:
+                    header, _ = receive(socket)
+                    if header["type"] != "frame":
+                        return header
+                    socket.send_json({"type": "ack", "seq": header["seq"]})
+
+            assert run(1, "track")["num_frames"] == 10
+            address = f"{session}/doubts?source={source}"
+            assert client.get(address).json()["backward"] == []
+            revision = client.get(session).json()["revision"]
+            ended = run(2, "check_backward")
+            assert (ended["type"], ended["canceled"], ended["num_frames"]) == ("done", False, 10)
+            assert client.get(session).json()["revision"] == revision  # nothing is stored
+            found = {one["frame"]: one["difference"] for one in client.get(address).json()["backward"]}
+            stored = client.get(f"{session}/masks?source={source}").json()["objects"]
+            masks = {(one["frame"], obj): rle.decode(one["rle"]) for one in stored}
+            with tracker.session(folder / "files" / "clip") as plain:
+                plain.add_prompt(obj, 9, mask=masks[9, obj])
+                back = {(one.frame_idx, obj): one.masks.data[0] for one in plain.propagate(9, reverse=True)}
+            expected = disagreements(masks, back)
+            assert found == {frame: round(value, 4) for (frame, _), value in expected.items()}
+            body = {"object": obj, "frame": 4, "mask": rle.encode(masks[3, obj])}
+            assert client.put(f"{session}/masks", json=body).status_code == 200
+            left = {one["frame"] for one in client.get(address).json()["backward"]}
+            assert left == set(range(10)) - {4}
+            socket.send_json({"type": "check_backward", "id": 3, "source": source})
+            socket.send_json({"type": "check_backward", "id": 4, "source": source})
+            socket.send_json({"type": "track", "id": 5, "source": source, "stop": 1})
+            answers = [receive(socket)[0] for _ in range(4)]
+            by_request = {one["request"]: one for one in answers if one["type"] != "frame"}
+            assert by_request[4]["error"]["status"] == 409
+            assert by_request[3]["canceled"]  # tracking comes first
+            assert by_request[5]["type"] == "done"
 
 
 def area(code: Any) -> int:

@@ -559,3 +559,31 @@ def test_stored_masks_at_another_threshold_are_those_of_the_logits(session: Open
         assert (higher == above.numpy()).mean() > 0.98  # edges follow the frame
         with pytest.raises(StateError, match="no mask of object 4 is stored on frame 2"):
             one.logits_at(4, 2)
+
+
+def test_remembered_masks_continue_an_earlier_pass(session: Open, video: np.ndarray) -> None:
+    with session(video, retain="all") as one:
+        full = list(prompted(one).propagate(stop=10))
+        expected = {number: logits(one, number, 9) for number in (1, 2)}
+    distances = []
+    for remembers in (False, True):
+        with session(video, retain="all") as one:
+            prompted(one)
+            for results in full[1:9] if remembers else ():
+                for number, mask in zip(results.ids.tolist(), results.masks.data, strict=True):
+                    one.remember(number, results.frame_idx, mask)
+            list(one.propagate(9, 10))
+            assert one.tracker.objects[1].bank.tracked.keys() == ({*range(1, 10)} if remembers else {9})
+            distances.append(sum(float((logits(one, n, 9) - expected[n]).abs().mean()) for n in (1, 2)))
+    assert distances[1] < distances[0]
+
+
+def test_what_cannot_be_remembered_is_named_and_prompts_stay(session: Open, video: np.ndarray) -> None:
+    with session(video) as one:
+        before = one.add_prompt(1, 0, **DISC)
+        one.remember(1, 0, np.zeros(video.shape[1:3], bool))
+        assert (one.results_at(0).masks.data == before.masks.data).all()
+        with pytest.raises(PromptError, match="there is no object 2"):
+            one.remember(2, 1, np.zeros(video.shape[1:3], bool))
+        with pytest.raises(PromptError, match="does not fit frame 1"):
+            one.remember(1, 1, np.zeros((4, 4), bool))

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from masklet.errors import InputError, MaskletWarning, StateError
 from masklet.masks import rle
 from masklet.media import Video
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAMES_PER_ACTION", "TrackingModel", "TrackingSession", "track_objects"]
 
+REMEMBERED_FRAMES = 6
+"""Frames before the first tracked one whose stored masks are memory: as many as SAM 2 attends to."""
+MIN_REMEMBERED_SCORE = 0.5
+"""A mask of a model with a lower predicted IoU ends them: what is corrected may have gone wrong there already."""
 FRAMES_PER_ACTION = 16
 """Frames whose masks are stored together; what a killed process loses at most."""
 
@@ -72,6 +79,10 @@ def track_objects(
         with project.open_source(source) as video, model.session(video) as session:
             for object_id, frame, prompt in prompted:
                 session.add_prompt(object_id, frame, **prompt)
+            remember = getattr(session, "remember", None)
+            if start and not bidirectional and remember is not None:
+                for object_id, frame, mask in _memories(project, source, prompted, start):
+                    remember(object_id, frame, mask)
             try:
                 for one in session.propagate(start, stop, bidirectional=bidirectional):
                     pending.append(one)
@@ -121,6 +132,28 @@ def _prompts(
                 continue
         found.append((object_id, frame, prompt))
     return found
+
+
+def _memories(
+    project: Project, source: ProjectSource, prompted: Sequence[tuple[int, int, Any]], start: int
+) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
+    """Return (object, frame, mask) for the frames before `start`, of objects that were prompted before it.
+
+    Of each object they go back from `start` to the first frame without a mask, or with one that is unsure.
+    """
+    first = {object_id: frame for object_id, frame, _ in reversed(prompted)}
+    begin = max(0, start - REMEMBERED_FRAMES)
+    stored = {(one.object_id, one.frame): one for one in project.masks(source.id, begin, start)}
+    found = []
+    for object_id, first_frame in first.items():
+        for frame in range(start - 1, max(begin, first_frame) - 1, -1):
+            one = stored.get((object_id, frame))
+            if one is None or one.rle is None:
+                break
+            if not one.is_of_person and one.score is not None and one.score < MIN_REMEMBERED_SCORE:
+                break
+            found.append((object_id, frame, one.mask))
+    return sorted(found, key=lambda item: item[1])
 
 
 def _keywords(stored: ProjectPrompt | None) -> dict[str, Any]:

@@ -544,11 +544,18 @@ def verify(call: ApiCall) -> dict[str, Any]:
 
 
 def doubts(call: ApiCall) -> dict[str, Any]:
-    """List the frames of a source that should be checked, the most useful first."""
+    """List the frames of a source that should be checked, the most useful first.
+
+    `backward` has how much tracking backward differs, from 0 to 1, of masks that were checked and not changed since.
+    """
     session = call.session
     source = session.source(call.fields["source"])
     found = session.doubts.find(source, call.get("limit", 50))
-    return {"doubts": [asdict(one) for one in found], "revision": session.project.revision}
+    backward = [
+        {"object": object_id, "frame": frame, "difference": round(value, 4)}
+        for (frame, object_id), value in sorted(session.doubts.backward(source).items())
+    ]
+    return {"doubts": [asdict(one) for one in found], "backward": backward, "revision": session.project.revision}
 
 
 def differences(call: ApiCall) -> dict[str, Any]:

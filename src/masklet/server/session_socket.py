@@ -29,6 +29,7 @@ from masklet.server.api_routes import (
     prompt_job,
     result_masks,
 )
+from masklet.server.backward_check import BackwardCheck
 from masklet.server.model_queue import IDLE
 from masklet.server.prompt_jobs import check_view, scale_logits
 from masklet.server.track_jobs import JobStoppedError, TrackJob
@@ -51,7 +52,8 @@ _HOVER = {**_VERBS["predict"].body, "logits": ApiField("boolean", "Low-resolutio
 _FOLLOW = {"since": ApiField("integer", "The last revision that the client knows.")}
 _PREPARE = {name: _HOVER[name] for name in ("source", "frame", "view")}
 _LOGITS = {name: one for name, one in _VERBS["prompt"].body.items() if name not in ("class", "run", "threshold")}
-_KINDS = (*_VERBS, "hover", "prepare", "logits", "track", "follow")
+_KINDS = (*_VERBS, "hover", "prepare", "logits", "track", "check_backward", "follow")
+_CHECK = {"source": ApiField("integer", "Id of a source.", True)}
 _TRACK = {
     "source": ApiField("integer", "Id of a source.", True),
     "objects": ApiField("integers", "Ids of objects; without, all that have prompts."),
@@ -74,6 +76,7 @@ class SessionSocket:
         """Set by acknowledgements and cancellations, which tracking waits for."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: dict[int, TrackJob] = {}
+        self._checks: dict[int, BackwardCheck] = {}
         self._hover: tuple[int, Future[Results]] | None = None
         self._prepared: Future[None] = Future()
         self._following: asyncio.Task[None] | None = None
@@ -92,6 +95,8 @@ class SessionSocket:
         finally:
             for job in self._jobs.values():
                 job.stop()
+            for check in self._checks.values():
+                check.stop()
             self._moved.set()
             if self._following is not None:
                 self._following.cancel()
@@ -125,6 +130,8 @@ class SessionSocket:
                 one = check_fields(request, {"request": ApiField("integer", "Id of the request.", True)})
                 if one["request"] in self._jobs:
                     self._jobs[one["request"]].stop()
+                if one["request"] in self._checks:
+                    self._checks[one["request"]].stop()
                 self._moved.set()
                 return
             if given_kind not in _KINDS:
@@ -143,8 +150,16 @@ class SessionSocket:
                 fields = check_fields(request, _TRACK)
                 if self._jobs:
                     raise ApiError(409, f"tracking {next(iter(self._jobs))} is under way here: cancel it, or wait")
+                for check in self._checks.values():
+                    check.stop()
                 self._jobs[number] = TrackJob(self.session, self.state.queue, fields)
                 work = self._track(number, self._jobs[number])
+            elif kind == "check_backward":
+                source = self.session.source(check_fields(request, _CHECK)["source"])
+                if self._jobs or self._checks:
+                    raise ApiError(409, "tracking is under way here: cancel it, or wait")
+                self._checks[number] = BackwardCheck(self.session, self.state.queue, source)
+                work = self._check_backward(number, self._checks[number])
             elif kind == "hover":
                 work = self._answer_hover(number, check_fields(request, _HOVER))
             elif kind == "prepare":
@@ -280,6 +295,27 @@ class SessionSocket:
             await run_in_threadpool(job.finish)
             self._jobs.pop(number, None)
         await self._send({**ended, "request": number, "num_frames": frames})
+
+    async def _check_backward(self, number: int, check: BackwardCheck) -> None:
+        """Track backward while nothing else waits for the model; what differs is in the doubts then."""
+        try:
+            while True:
+                try:
+                    future = check.step()
+                except ApiError as error:
+                    if error.status != 429:
+                        raise
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if not await asyncio.wrap_future(future):
+                    break
+            ended: dict[str, Any] = {"type": "done", "canceled": check.stopped}
+        except Exception as error:  # the run ends; the session and the server do not
+            ended = {"type": "error", **self._described(error)}
+        finally:
+            await run_in_threadpool(check.finish)
+            self._checks.pop(number, None)
+        await self._send({**ended, "request": number, "num_frames": check.num_frames})
 
     def _num_ahead(self, sent: Sequence[int]) -> int:
         """Return how many messages the client has not acknowledged."""

@@ -9,6 +9,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from masklet.media import Video
 from masklet.results import Results
 from masklet.server.api_errors import ApiError
@@ -59,6 +62,12 @@ class StoppableModel:
         assert self.tracking is not None, "a session is opened first"
         self.job.check()
         return self.tracking.add_prompt(object_id, frame_idx, **prompt)
+
+    def remember(self, object_id: int, frame_idx: int, mask: npt.NDArray[np.bool_]) -> None:
+        """Take a mask as memory as `masklet.video.Session` does."""
+        assert self.tracking is not None, "a session is opened first"
+        self.job.check()
+        self.tracking.remember(object_id, frame_idx, mask)
 
     def propagate(
         self, start: int | None = None, stop: int | None = None, *, bidirectional: bool = False

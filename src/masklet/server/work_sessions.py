@@ -34,8 +34,10 @@ V = TypeVar("V")
 MAX_OPEN_VIDEOS = 4
 """Of a session; the one that was not used for longest is closed."""
 MIN_IDLE_SECONDS = 60.0
-"""How long a session that never had a WebSocket is kept when another one needs its place. Pages have one as long as
-they are open: the sessions of closed ones make room at once."""
+"""How long a session that never had a WebSocket is kept when another one needs its place.
+
+Pages have one as long as they are open: the sessions of closed ones make room at once.
+"""
 PLAYLISTS = (b"#EXTM3U", b"ffconcat")
 """How files begin that make FFmpeg open others, which nobody has checked."""
 MAX_FRAME_BYTES = 128 << 20

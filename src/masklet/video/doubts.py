@@ -40,13 +40,17 @@ WEIGHTS = {
     "area": 0.2,
     "place": 0.2,
     "contested": 0.3,
-    "backward": 1.0,
+    "backward": 0.5,
 }
 """Chosen by errors of the built-in model on synthetic clips of another seed than the benchmark's; not `backward`."""
 MIN_REASON = 0.05
 """A signal that adds less than this to a score is no reason."""
-RESOLVED_FRAMES, REACH = 4.0, 20
-"""Frames from a correction at which what it resolves falls by a factor of e, and beyond which it resolves nothing."""
+RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
+"""Frames after and before a correction at which what it resolves falls by a factor of e, and beyond which it ends."""
+CONTESTED_POWER = 0.07
+"""How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
+MIN_DISTANCE = 3
+"""Frames between two doubts at least: corrections of neighbors show the model the same."""
 MIN_RESOLVED = 0.1
 """Doubts that resolve less than this, in frames of full doubt, are not listed."""
 PRESENCE_SCALE = 4.0
@@ -90,7 +94,7 @@ class Doubt:
     score: float
     """0 to 1."""
     reasons: tuple[str, ...]
-    """Values of `REASONS`, the strongest first."""
+    """Values of `REASONS`, the strongest first, of the frame and its neighbors."""
 
     def __str__(self) -> str:
         return f"{self.frame_idx} (object {self.object_id}: {', '.join(self.reasons)})"
@@ -181,6 +185,24 @@ def doubt_signals(
     return {name: signals[name] for name in REASONS}
 
 
+def correctable_shares(track: Sequence[Observation]) -> Floats:
+    """Return which share (T,) of an object can be corrected on each frame: of its usual area, at most all of it.
+
+    Where the object has no mask, it is as likely as its object score says. On the frames in which an object is hidden
+    there is nothing to correct, and trackers often put its mask on what hides it.
+
+    Example:
+        >>> track = [Observation(t, 1, 0.9, 8.0, area, 0, 0) for t, area in enumerate([100.0, 100.0, 25.0, 400.0])]
+        >>> correctable_shares(track).tolist()
+        [1.0, 1.0, 0.25, 1.0]
+    """
+    values = [(one.area, one.object_score, one.contested) for one in track]
+    area, score, contested = np.array(values, np.float64).reshape(-1, 3).T
+    usual = float(np.median(area[area > 0])) if (area > 0).any() else 1.0
+    likely = 1 / (1 + np.exp(-np.clip(score, -50, 50)))
+    return np.where(area > 0, np.minimum(area / usual, 1) * (1 - np.clip(contested, 0, 1)) ** CONTESTED_POWER, likely)
+
+
 def rank_doubts(
     observations: Iterable[Observation],
     limit: int | None = None,
@@ -189,10 +211,11 @@ def rank_doubts(
     """Return doubts about tracked frames, those first whose correction resolves most.
 
     The score of an object on a frame is 1 - exp(-s), with s the sum of its `doubt_signals` times their `WEIGHTS`. A
-    correction acts on the frames around it as well, the less the farther (`RESOLVED_FRAMES`), and so did the prompts
-    given. So each doubt is the frame that resolves most of the scores, all objects together, that no prompt and no
-    doubt before it in the list has resolved; neighboring frames of one event are one doubt, about the object with most
-    to resolve there. Observations may come in any order.
+    correction acts on the frames around it as well, on later ones farther than on earlier ones, and so did the prompts
+    given; and it acts the more, the more of the object can be seen (`correctable_shares`). So each doubt is the frame
+    that resolves most of the scores, all objects together, that no prompt and no doubt before it in the list has
+    resolved; neighboring frames of one event are one doubt (`MIN_DISTANCE`), about the object with most to resolve
+    there. Observations may come in any order.
 
     Example:
         >>> track = [Observation(t, 1, 0.9, 8.0, 100.0, 10.0 + 40 * (t > 3), 10.0, prompted=t == 0) for t in range(6)]
@@ -211,15 +234,18 @@ def rank_doubts(
         return []
     first = min(track[0].frame_idx for track in tracks.values()) - REACH  # no window of REACH frames leaves the arrays
     length = max(track[-1].frame_idx for track in tracks.values()) + REACH + 1 - first
-    falloff = np.exp(-np.abs(np.arange(-REACH, REACH + 1)) / RESOLVED_FRAMES)
+    offsets = np.arange(-REACH, REACH + 1)
+    falloff = np.exp(-np.abs(offsets) / np.where(offsets < 0, RESOLVED_BEFORE, RESOLVED_AFTER))
     parts_NST = np.zeros((len(tracks), len(REASONS), length))
     open_NT = np.ones((len(tracks), length))
+    shares_NT = np.zeros_like(open_NT)
     for row, track in enumerate(tracks.values()):
         columns = [one.frame_idx - first for one in track]
         signals = doubt_signals(track, disagreement)
         parts_NST[row][:, columns] = [WEIGHTS[name] * values for name, values in signals.items()]
         for t in (one.frame_idx - first for one in track if one.prompted):
             open_NT[row, t - REACH : t + REACH + 1] *= 1 - falloff
+        shares_NT[row, columns] = correctable_shares(track)
     scores_NT = 1 - np.exp(-parts_NST.sum(1))
     open_NT *= scores_NT  # what no prompt, and no doubt in the list, has resolved
     can_list_T = np.asarray((open_NT > 0).any(0))
@@ -229,17 +255,18 @@ def rank_doubts(
     while limit is None or len(listed) < limit:
         nearby_NT = open_NT[:, begin - REACH : end + REACH]
         windows = np.lib.stride_tricks.sliding_window_view(nearby_NT, 2 * REACH + 1, axis=1)
-        gains_NT[:, begin:end] = windows @ falloff
+        gains_NT[:, begin:end] = shares_NT[:, begin:end] * (windows @ falloff)
         gains_T[begin:end] = np.where(can_list_T[begin:end], gains_NT[:, begin:end].sum(0), -1)
         best = int(gains_T.argmax())
         if gains_T[best] < MIN_RESOLVED:
             break
         row = int(gains_NT[:, best].argmax())
-        strength = sorted(zip((-parts_NST[row, :, best]).tolist(), REASONS.values(), strict=True))
+        event = slice(best - MIN_DISTANCE + 1, best + MIN_DISTANCE)
+        strength = sorted(zip((-parts_NST[row, :, event].max(1)).tolist(), REASONS.values(), strict=True))
         reasons = [reason for value, reason in strength if -value >= MIN_REASON] or [strength[0][1]]
         listed.append(Doubt(best + first, list(tracks)[row], float(scores_NT[row, best]), tuple(reasons)))
-        open_NT[:, best - REACH : best + REACH + 1] *= 1 - falloff
-        can_list_T[best] = False
+        open_NT[:, best - REACH : best + REACH + 1] *= 1 - shares_NT[:, best, None] * falloff
+        can_list_T[event] = False
         begin, end = max(REACH, best - 2 * REACH), min(length - REACH, best + 2 * REACH)
     return listed
 

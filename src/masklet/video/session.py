@@ -186,6 +186,29 @@ class Session:
         return self.add_prompt(number, frame_idx, points=points, labels=labels, box=box, mask=mask)
 
     @_one_at_a_time
+    def remember(self, object_id: int, frame_idx: int, mask: npt.NDArray[np.bool_], *, reverse: bool = False) -> None:
+        """Take a mask (H, W) that was tracked earlier as memory of an existing object, without prompting it.
+
+        A pass that starts after the frame, with `reverse` before it, continues from there as if it had tracked the
+        frame itself; where it tracks the frame again, the mask is replaced. An empty mask says that the object was out
+        of sight. On a prompted frame nothing changes.
+
+        Example:
+            >>> s.add_prompt(1, frame_idx=0, points=[[210, 350]])  # doctest: +SKIP
+            >>> for frame_idx, mask in stored.items():  # doctest: +SKIP
+            ...     s.remember(1, frame_idx, mask)
+            >>> s.propagate(start=40)  # doctest: +SKIP
+
+        Raises:
+            PromptError: if there is no such object, or the mask has another size than the frame.
+            InputError, SourceError, StateError: if the frame does not exist or cannot be read.
+        """
+        obj, frame = self.tracker.get_object(object_id), self.frame(frame_idx)
+        if np.shape(mask) != frame.size:
+            raise PromptError(f"a mask of {np.shape(mask)} does not fit frame {frame_idx} of {frame.size}: scale it")
+        self.tracker.remember_mask(obj, frame, np.asarray(mask, bool), reverse)
+
+    @_one_at_a_time
     def clear_prompts(self, object_id: int, frame_idx: int) -> None:
         """Remove the prompts of an object on a frame.
 

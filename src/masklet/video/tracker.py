@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
@@ -229,6 +232,18 @@ class Tracker:
         obj.prompts[frame.index] = merged
         obj.frames_unseen = 0
         return state
+
+    @standard_torch()
+    @adaptive_threads()
+    @torch.inference_mode()
+    def remember_mask(self, obj: TrackedObject, frame: Frame, mask: npt.NDArray[np.bool_], reverse: bool) -> None:
+        """Store a mask as what tracking in a direction has found on a frame, unless the frame is prompted."""
+        if frame.index in obj.bank.prompted:
+            return
+        features, size = self.frame_features(frame), self.network.frame_input_size(frame.size)
+        masks = self.network.use_mask_as_output(features, binary_mask(mask, size).to(self.network.device))
+        [memory] = self._encode_memories(features, [masks], prompted=False)
+        obj.bank.tracked[frame.index] = replace(FrameState.from_masks(masks).with_memory(memory), reverse=reverse)
 
     def _prompt_features(
         self, obj: TrackedObject, frame_idx: int, before: FrameState | None, features: ImageFeatures

@@ -66,7 +66,7 @@ export function showObjectList(store) {
     if (["project", "objects", "masks", "source"].some((key) => keys.has(key))) show();
     else if (keys.has("object")) {
       // the rows stay: the second click of a double-click must meet the same one
-      for (const one of list.querySelectorAll("[data-object]")) one.setAttribute("aria-selected", String(/** @type {HTMLElement} */ (one).dataset.object === String(store.objectId)));
+      for (const one of list.querySelectorAll("[data-object]")) one.setAttribute("aria-current", String(/** @type {HTMLElement} */ (one).dataset.object === String(store.objectId)));
       showClasses();
     }
   });

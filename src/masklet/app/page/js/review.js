@@ -7,11 +7,16 @@ import { addLanes } from "./timeline.js";
 /** @typedef {import("./store.js").Store} Store */
 /** @typedef {{frame_idx: number, object_id: number, score: number, reasons: string[]}} Doubt */
 /** @typedef {{object: number, frame: number, iou: number}} Difference */
+/** @typedef {{object: number, frame: number, difference: number}} Backward how much tracking backward differs, 0 to 1 */
 
 const LANE = 13;
 const MIN_BAR = 2;
 const DOUBT_COLOR = "#f2a33a";
 const CHANGE_COLOR = "#c77dff";
+const BACKWARD_COLOR = "#3bb3a6";
+const MIN_DIFFERENCE = 0.1;
+/** How long nothing happens before the video is tracked backward to compare. */
+const IDLE_MS = 4000;
 
 /**
  * Make a lane with a bar on each of some frames.
@@ -40,6 +45,10 @@ export function addReview(store) {
   let doubts = [];
   /** @type {Difference[]} by frame */
   let differences = [];
+  /** @type {Backward[]} */
+  let backward = [];
+  let idleTimer = 0;
+  let checked = "";
   let doubtKey = "";
   let timer = 0;
   /** @type {{source: number, revision: number} | null} before the last run of tracking */
@@ -60,10 +69,30 @@ export function addReview(store) {
       const answer = await store.api.request("GET", `${store.path}/doubts?source=${source.id}`).catch(() => null);
       if (answer && store.source?.id === source.id) {
         doubts = answer.doubts;
+        backward = answer.backward;
         store.emit("timeline");
+        checkBackward();
       }
     }, 600);
   };
+
+  /** Let the server track backward when nothing has happened for a while; where that differs is a doubt too. */
+  const checkBackward = () => {
+    clearTimeout(idleTimer);
+    idleTimer = window.setTimeout(async () => {
+      const { source, revision, socket } = store;
+      const key = `${source?.id}:${revision}`;
+      const isTracked = [...store.maskInfo.values()].some((frames) => frames.size > 1);
+      if (!source || !socket || !store.isVideo || !isTracked || store.settings.checksBackward === false || key === checked) return;
+      if (store.busy || document.hidden) return checkBackward();
+      checked = key;
+      const answer = await socket.request("check_backward", { source: source.id }).catch(() => null);
+      if (!answer || answer.header.canceled || store.source?.id !== source.id || store.revision !== revision) return;
+      doubtKey = "";
+      readDoubts();
+    }, IDLE_MS);
+  };
+  for (const event of ["pointerdown", "keydown", "wheel"]) window.addEventListener(event, () => idleTimer && checkBackward(), { passive: true });
 
   const nameOf = (/** @type {number} */ id) => store.objects.find((one) => one.id === id)?.name ?? "an object";
   /** @param {number} step */
@@ -113,6 +142,7 @@ export function addReview(store) {
     if (!store.isVideo) return [];
     const lanes = [];
     if (doubts.length) lanes.push(barLane("doubts (D)", DOUBT_COLOR, doubts.map((one) => [one.frame_idx, one.score])));
+    if (backward.length) lanes.push(barLane("backward", BACKWARD_COLOR, backward.filter((one) => one.difference >= MIN_DIFFERENCE).map((one) => [one.frame, one.difference])));
     if (differences.length) lanes.push(barLane("changes (F)", CHANGE_COLOR, differences.map((one) => [one.frame, 1 - one.iou])));
     return lanes;
   });
@@ -142,7 +172,7 @@ export function addReview(store) {
         differences = [];
         note.textContent = "";
       }
-      if (!store.isVideo) doubts = [];
+      if (!store.isVideo) doubts = backward = [];
     }
     if (keys.has("project") || keys.has("source")) readDoubts();
   });

@@ -37,6 +37,7 @@ export function addViewPanel(store, viewer) {
     return el("label", { class: "row slider", title: "Double-click for the usual value" }, el("span", {}, label), input);
   };
   const effect = el("select", { "aria-label": "Effect", onchange: () => store.set({ effect: effect.value }) }, ...EFFECTS.map(([value, text]) => el("option", { value, selected: value === store.settings.effect }, text)));
+  const checks = el("input", { type: "checkbox", checked: store.settings.checksBackward !== false, onchange: () => store.set({ checksBackward: checks.checked }) });
   const onion = el("input", { type: "checkbox", checked: store.settings.onion === true, onchange: () => store.set({ onion: onion.checked }) });
   find("#panel").append(
     el(
@@ -48,6 +49,7 @@ export function addViewPanel(store, viewer) {
       slider("contrast", "Contrast", 0.2, 3, 1),
       effect,
       el("label", { class: "row" }, onion, "Outlines of the frames beside"),
+      el("label", { class: "row" }, checks, "Track backward when idle, to compare"),
     ),
   );
   registerCommand({
