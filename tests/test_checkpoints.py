@@ -104,6 +104,12 @@ def test_a_config_that_is_not_json_stays_as_it_is(tmp_path: Path) -> None:
     assert read_metadata(file) == {"config": "no json"}
 
 
+def test_what_masklet_wrote_beside_the_tensors_of_a_torch_file(tmp_path: Path) -> None:
+    written = {"model": "efficienttam_ti_2", "license": "Apache-2.0"}
+    torch.save({"model": STATE, "masklet": {**written, "step": 7, 1: "one"}}, tmp_path / "w.pt")
+    assert read_metadata(tmp_path / "w.pt") == written
+
+
 def test_torch_files_carry_no_words(tmp_path: Path) -> None:
     file = tmp_path / "w.pt"
     file.write_bytes(saved(STATE))

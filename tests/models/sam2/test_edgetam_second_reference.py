@@ -206,6 +206,15 @@ def test_a_file_of_transformers_opens(ours: SAM2, tmp_path: Any) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in ours.state_dict().items())
 
 
+def test_a_file_of_the_image_model_has_no_memory(ours: SAM2, tmp_path: Any) -> None:
+    from safetensors.torch import save_file
+
+    state = their_image_model(ours).state_dict()
+    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors")
+    assert (loaded.name, loaded.network.supports_video) == ("edgetam", False)
+
+
 def test_half_of_a_tensor_is_missing_not_guessed(ours: SAM2) -> None:
     named = to_transformers(ours.state_dict())
     del named["spatial_perceiver.layers.0.self_attention.v_proj.weight"]
