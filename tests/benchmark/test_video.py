@@ -115,6 +115,15 @@ def test_unknown_memory_has_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+def test_a_published_model_that_is_not_here_has_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "is_downloaded", lambda card: False)
+    job = VideoBenchmarkJob("efficienttam_ti_1.pt", frames=1, image_size=64, frame_size=(48, 64), names_model=True)
+    monkeypatch.setattr(video, "WARMUP_FRAMES", 1)
+    [frame] = [case for case in measure_video(job).cases if case.unit == "s"]
+    assert frame.setting == "efficienttam_ti_1, 1 object, fp32"
+
+
+@pytest.mark.slow
 def test_a_separate_process_answers(tracking_file: Path) -> None:
     job = VideoBenchmarkJob(str(tracking_file), frames=1, image_size=96, threads=1, frame_size=(48, 64))
     reported: list[BenchmarkCase] = []

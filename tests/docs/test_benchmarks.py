@@ -193,6 +193,27 @@ def test_differences_of_the_setup_are_reported(here: Path, capsys: pytest.Captur
     assert "1.00" in out
 
 
+def test_several_models_are_rows_of_one_table(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tracker: SAM
+) -> None:
+    def open_model(model: str, *, precision: str, **_: object) -> SAM:
+        monkeypatch.setattr(tracker, "video_precision", precision)
+        return tracker
+
+    monkeypatch.setattr(video, "SAM", open_model)
+    monkeypatch.setattr(video, "is_downloaded", lambda card: True)
+    line = "masklet bench video --models builtin,edgetam.pt --precisions fp32,bf16 --objects 1,2 --report a.json"
+    assert run_line(line, capsys)[0] == 0
+    record = read_record(here / "a.json")
+    assert [case.setting for case in record.cases if case.name == "a frame"] == [
+        f"{name}, {count}, {precision}"
+        for name in ("builtin", "edgetam")
+        for precision in ("fp32", "bf16")
+        for count in ("1 object", "2 objects")
+    ]
+    assert record.model == "builtin, edgetam.pt"
+
+
 def test_memory_that_grows_ends_with_1(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

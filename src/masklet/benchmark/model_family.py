@@ -41,6 +41,7 @@ __all__ = [
     "PromptedSpeed",
     "benchmark_model",
     "count_parameters",
+    "random_network",
     "row_from_dict",
     "sample_image",
 ]
@@ -228,7 +229,7 @@ def sample_image(size: tuple[int, int] = SAMPLE_IMAGE_SIZE) -> ImageArray:
 
 def _segmenter_row(card: ModelCard, settings: FamilyOptions, on_progress: Callable[[], None]) -> FamilyRow:
     trained = is_downloaded(card)
-    network = load(card.name).network if trained else _random_network(card)
+    network = load(card.name).network if trained else random_network(card)
     assert isinstance(network, (sam1.SAM1, sam2.SAM2))
     predictor = ImagePredictor(network)
     on_progress()
@@ -325,7 +326,7 @@ def _build_network(card: ModelCard) -> nn.Module:
 
 
 def _random_yolo(card: ModelCard) -> LoadedYOLO:
-    network = _random_network(card)
+    network = random_network(card)
     assert isinstance(network, yolo.YOLOv8)
     names = {number: f"class{number}" for number in range(network.config.classes)}
     return LoadedYOLO(
@@ -333,7 +334,8 @@ def _random_yolo(card: ModelCard) -> LoadedYOLO:
     )
 
 
-def _random_network(card: ModelCard) -> nn.Module:
+def random_network(card: ModelCard) -> nn.Module:
+    """Build the network of a model with random weights, the same in every run."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return _build_network(card).eval().requires_grad_(False)

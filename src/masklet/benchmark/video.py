@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
+from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from masklet.benchmark.busy_machine import busy_setting, check_busy_options
 from masklet.benchmark.flops import frame_work_by_objects
 from masklet.benchmark.machine import peak_mb, resident_mb, synchronize
+from masklet.benchmark.model_family import random_network
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.sample_video import SAMPLE_VIDEO_SIZE, object_centers, sample_video
 from masklet.cpu_threads import fix_threads
-from masklet.errors import InputError
+from masklet.errors import InputError, UnknownModelError
+from masklet.exported import ExportedNetwork, is_exported_folder
 from masklet.models.sam2 import SAM2
+from masklet.registry import get_card, is_downloaded
 from masklet.results import Results
 from masklet.sam import SAM
 
@@ -78,6 +85,8 @@ class VideoBenchmarkJob:
     """Other processes that load a core each."""
     cpu_quota: float | None = None
     """Cores that the process may use."""
+    names_model: bool = False
+    """Whether the setting begins with the name of the model."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.objects <= 64 or self.frames < 1:
@@ -91,11 +100,15 @@ class VideoBenchmarkJob:
         """The setting in tables."""
         setting = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
         setting = setting if self.api == "live" else f"{setting}, {self.api}"
+        setting = f"{Path(self.model).name.removesuffix('.pt')}, {setting}" if self.names_model else setting
         return busy_setting(setting, self.beside, self.cpu_quota)
 
 
 def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], None] = lambda _: None) -> BenchmarkAnswer:
     """Time every frame after the first seven, or memory and seconds over time; `on_case` gets each case at once.
+
+    Speed does not depend on the values of weights, so a published model whose file is not on this machine gets random
+    ones.
 
     Example:
         >>> measure_video(VideoBenchmarkJob("builtin", objects=2, frames=5)).cases[0].median
@@ -106,14 +119,32 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
     """
     if job.threads:
         fix_threads(job.threads)
-    model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
-    job = replace(job, precision=model.video_precision)
+    model = _open_model(job)
+    exported = isinstance(model.predictor.model, ExportedNetwork)
+    job = replace(job, precision=f"{model.info().precision}, exported" if exported else model.video_precision)
     cases: list[BenchmarkCase] = []
     with closing(_timed_frames(model, job)) as frames:
         for case in _memory_cases(frames, job) if job.memory_at else _frame_cases(model, frames, job):
             cases.append(case)
             on_case(case)
     return BenchmarkAnswer(tuple(cases))
+
+
+def _open_model(job: VideoBenchmarkJob) -> SAM:
+    """Open the model of a job, with random weights if it is a published one that is not on this machine."""
+    if is_exported_folder(job.model):
+        return SAM(job.model, threads=job.threads)
+    open_file = partial(SAM, device=job.device, precision=job.precision, image_size=job.image_size)
+    card = None
+    if not Path(job.model).exists():
+        with suppress(UnknownModelError):  # which SAM raises too
+            card = get_card(job.model)
+    if card is None or card.family != "sam2" or is_downloaded(card):
+        return open_file(job.model)
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / card.file
+        torch.save({"model": random_network(card).state_dict()}, file)
+        return open_file(file)
 
 
 def _frame_cases(model: SAM, frames: Iterator[TimedFrame], job: VideoBenchmarkJob) -> Iterator[BenchmarkCase]:
@@ -123,8 +154,9 @@ def _frame_cases(model: SAM, frames: Iterator[TimedFrame], job: VideoBenchmarkJo
     ]
     peak = peak_mb()  # before operations are counted, which takes memory too
     network = model.predictor.model
-    assert isinstance(network, SAM2)
-    (work,) = frame_work_by_objects(network, job.frame_size, [job.objects])
+    work = None  # of an exported folder it is not counted
+    if isinstance(network, SAM2):
+        (work,) = frame_work_by_objects(network, job.frame_size, [job.objects])
     yield BenchmarkCase("a frame", job.setting, "s", tuple(seconds for seconds, _ in timings), work=work)
     if job.breakdown:
         for key, name in SPEED_PARTS.items():

@@ -14,6 +14,7 @@ from masklet.cli.bench.bench_tables import (
     make_record,
     parse_positive_ints,
     show_record,
+    split_commas,
 )
 from masklet.cli.console import progress_bar
 from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile, TrackPrecision
@@ -29,6 +30,14 @@ EXIT_MEMORY_GREW = 1
 
 def video(
     model: EvalModel = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Several models instead: names, files and exported folders. A published model that is not on this "
+            "machine gets random weights: they take the same time.",
+        ),
+    ] = None,
     objects: Annotated[str, typer.Option(help="Numbers of objects, 1 to 64, separated by commas.")] = "1,2,4,8",
     frames: Annotated[int, typer.Option(help="Timed frames, after seven warm-up frames.", min=1)] = 20,
     memory_at: Annotated[
@@ -46,6 +55,9 @@ def video(
     ] = 24.0,
     device: Device = None,
     precision: TrackPrecision = "auto",
+    precisions: Annotated[
+        str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; an exported folder has its own.")
+    ] = None,
     threads: Threads = None,
     beside: Beside = 0,
     cpu_quota: CpuQuota = None,
@@ -56,18 +68,21 @@ def video(
 
     Each number of objects runs in a separate process. Memory over time is read with the largest number; if it is not
     flat, the exit code is 1. The parts of a frame are encode, track, remember, masks at full size and the rest.
+    With --models and --precisions, each model is timed in each precision.
     With --beside and --cpu-quota frames are timed on a busy machine and with a quota, too.
 
     \b
     Examples:
       masklet bench video --objects 1,2,4,8 --report video.json
       masklet bench video --objects 1 --breakdown
+      masklet bench video --models builtin,edgetam.pt,efficienttam_ti.pt --precisions fp32,bf16 --objects 1,4
       masklet bench video --objects 1 --beside 1
       masklet bench video --objects 5 --memory-at 100,1000,5000,10000 --api session
     """
     from masklet.benchmark import roofline, subprocess_runner
     from masklet.benchmark.video import MEMORY_RISE_CASE, PROTOCOL, VideoBenchmarkJob
     from masklet.cpu_threads import fix_threads
+    from masklet.exported import is_exported_folder
     from masklet.runtime import resolve_device
 
     if threads:
@@ -87,13 +102,25 @@ def video(
         memory_tolerance_mb=memory_tolerance_mb,
     )
     busy = dict.fromkeys([(0, None), (beside, None), (0, cpu_quota)])
-    jobs = [replace(base, objects=count, beside=other, cpu_quota=quota) for count in counts for other, quota in busy]
+    names = split_commas(models) if models else [base.model]
+    modes = split_commas(precisions) if precisions else [precision]
+    settings = [
+        replace(base, model=name, precision=mode, names_model=models is not None)
+        for name in names
+        for mode in (modes[:1] if is_exported_folder(name) else modes)
+    ]
+    jobs = [
+        replace(job, objects=count, beside=other, cpu_quota=quota)
+        for job in settings
+        for count in counts
+        for other, quota in busy
+    ]
     if memory_frames:
         jobs.append(replace(base, objects=max(counts), memory_at=tuple(memory_frames)))
     options: dict[str, OptionValue] = {
         "objects": counts,
         "frames": frames,
-        "precision": precision,
+        "precision": ",".join(modes),
         "image_size": image_size,
         "image": list(base.frame_size),
         "memory_at": memory_frames,
@@ -112,13 +139,13 @@ def video(
         def on_case(case: BenchmarkCase) -> None:
             cases.append(case)
             if report_file is not None:
-                make_record(PROTOCOL, base.model, options, base.device, limits, cases, report_file)
+                make_record(PROTOCOL, ", ".join(names), options, base.device, limits, cases, report_file)
             step()
 
         for job in jobs:
             subprocess_runner.run_in_subprocess(job, on_case)
     higher = limits.maximum(roofline.measure_hardware_limits(base.device))
-    result = make_record(PROTOCOL, base.model, options, base.device, higher, cases, report_file)
+    result = make_record(PROTOCOL, ", ".join(names), options, base.device, higher, cases, report_file)
     show_record(result)
     if any(case.name == MEMORY_RISE_CASE and (case.median or 0) > memory_tolerance_mb for case in result.cases):
         raise typer.Exit(EXIT_MEMORY_GREW)
