@@ -19,6 +19,8 @@ from helpers.hostile_files import Hostile, Maker, repickled, saved, words_of_ref
 from helpers.reference import published_shapes
 from masklet.checkpoints import check_finite, check_shapes, identify_architecture, read_metadata, read_tensors
 from masklet.errors import CheckpointError
+from masklet.models.sam2 import CONFIGS
+from masklet.models.sam2.state_dict import expected_shapes
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.int64)}
 
@@ -87,7 +89,6 @@ def test_headers_of_earlier_versions_have_current_keys(tmp_path: Path) -> None:
 
 
 def test_the_header_of_the_builtin_model_describes_its_network() -> None:
-    from masklet.models.sam2 import CONFIGS
     from masklet.registry import BUILTIN, MODELS, locate
 
     metadata = read_metadata(locate(MODELS[BUILTIN]))
@@ -345,3 +346,14 @@ def test_every_published_model_is_recognized(version: str, size: str) -> None:
     assert identify_architecture(found) == f"SAM {version} {size}"
     wrapped = {f"module.{name}": shape for name, shape in found.items()}
     assert identify_architecture(wrapped) == f"SAM {version} {size}, with 'module.' before its names"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("edgetam", "EdgeTAM"), ("efficienttam_ti", "EfficientTAM Ti"), ("efficienttam_s", "EfficientTAM S")],
+)
+def test_edgetam_and_efficienttam_are_recognized(name: str, words: str) -> None:
+    found = published_shapes(name)
+    assert identify_architecture(found) == words
+    with pytest.raises(CheckpointError, match=f"It looks like {words}"):
+        check_shapes(expected_shapes(CONFIGS["sam2_hiera_tiny"]), found, path="w.pt", model_name="sam2_hiera_tiny")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,17 @@ def prompted(session: Session) -> Session:
     session.add_prompt(1, frame_idx=0, points=[[90, 130]])
     session.add_prompt(2, frame_idx=2, box=[150, 60, 250, 150])
     return session
+
+
+def test_a_copy_gives_the_same_masks_and_knows_its_variant(model: SAM) -> None:
+    image = golden_image()
+    [expected] = model(image, points=[90, 130])
+    assert expected.masks is not None
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        [found] = copied(image, points=[90, 130])
+        assert found.masks is not None
+        assert np.array_equal(found.masks.data, expected.masks.data)
+        assert copied.info() == model.info()
 
 
 @pytest.mark.slow

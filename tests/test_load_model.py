@@ -106,9 +106,12 @@ def test_the_name_of_a_file_says_which_variant_it_is(tmp_path: Path, efficientta
     assert "by the file's name" in loaded.variant
 
 
-def test_a_variant_that_nothing_says_is_given_or_assumed(efficienttam: Path) -> None:
+def test_a_variant_that_nothing_says_is_given_or_assumed(efficienttam: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert load(efficienttam).variant == "base (assumed: neither its tensors nor its name tell)"
+    assert "weights.pt is an EfficientTAM of unknown variant" in caplog.text
+    caplog.clear()
     info = SAM(efficienttam, variant="2").info()
+    assert not caplog.text
     assert info.name == "efficienttam_ti_2"
     assert "variant: 2 (as given)" in str(info)
     assert SAM(efficienttam, variant="512x512").info().image_size == 512

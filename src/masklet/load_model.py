@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from masklet.models.sam2 import SAM2
 
 __all__ = ["LoadedModel", "load"]
+
+log = logging.getLogger("masklet")
 
 DEFAULT_SAM2 = "sam2.1_hiera_base_plus"
 SAM_FAMILIES = ("sam1", "sam2")
@@ -73,7 +76,7 @@ def load(
 
     Which network a file has is inferred from its tensors, not from its name. Only the variants of EfficientTAM have the
     same tensors: `variant` (base, 1, 2 or 512x512) says which one it is, else the header of a file that masklet wrote,
-    else the file's name; without any of these it is the base.
+    else the file's name; without any of these it is the base, and a warning of the logger "masklet" says so.
 
     Example:
         >>> load("sam2.1_t.pt").name
@@ -134,6 +137,8 @@ def _build_network(state: Mapping[str, Tensor], path: Path, variant: str | None)
         header = variant_in_name(read_metadata(path).get("model", ""))
         known = {"as given": variant, "by the file's header": header, "by the file's name": variant_in_name(path.name)}
         source = next((how for how, value in known.items() if value), "assumed: neither its tensors nor its name tell")
+        if source not in known:
+            log.warning("%s is an EfficientTAM of unknown variant, opened as the base; variant= says which", path)
         name = variant_name(name, known.get(source) or "base")
         config, described = sam2.CONFIGS[name], f"{known.get(source) or 'base'} ({source})"
     if config.memory is not None and not any(n.startswith("memory_") for n in found):

@@ -73,10 +73,10 @@ def test_objects_on_their_own_images_are_conditioned_as_by_the_network() -> None
     close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "edgetam", "efficienttam_ti_1", "efficienttam_ti_2"])
 def test_bf16_strays_no_further_than_the_network_in_bf16(name: str) -> None:
-    model = network(name)
-    seen, remembered = features(model, (12, 12)), memories(model, (12, 12), 1, 7, 16)
+    model = network(name) if name in NAMES else reference_model(name, 256, "c")
+    seen, remembered = features(model, (12, 12)), memories_of(model, (12, 12), 1, 7, 16)
     with torch.inference_mode():
         expected = model.condition_on_memory(seen, remembered).embed_BCHW
         with torch.autocast("cpu", torch.bfloat16):
