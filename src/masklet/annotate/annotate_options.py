@@ -154,8 +154,11 @@ def _model_name(model: object) -> str | None:
 
 
 def _file_fingerprint(model: object) -> list[int] | None:
-    """Size in bytes and modification time in nanoseconds, if the model is a local file."""
-    if isinstance(model, (str, os.PathLike)) and model and Path(model).is_file():
-        status = Path(model).stat()
+    """Size in bytes and modification time in nanoseconds of a local file, or of the manifest of an exported folder."""
+    if isinstance(model, (str, os.PathLike)) and model and Path(model).exists():
+        path = Path(model) / "manifest.json" if Path(model).is_dir() else Path(model)
+        if not path.is_file():
+            return None
+        status = path.stat()
         return [status.st_size, status.st_mtime_ns]
     return None

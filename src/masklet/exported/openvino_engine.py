@@ -15,19 +15,6 @@ from masklet.exported.graphs import Arrays, RuntimeOptions, Signature, check_sig
 
 __all__ = ["OpenVinoEngine"]
 
-BATCHED_BY = {"prompt_decoder": "image_embeddings", "memory_encoder": "masks"}
-"""Parts that run object by object where this input has several rows: OpenVINO 2026.4 stops with an error where the
-features of one image are added to maps of several objects, or an axis may be 1 or N."""
-PER_OBJECT = {
-    "image_embeddings",
-    "point_coords",
-    "point_labels",
-    "mask_input",
-    "has_mask_input",
-    "masks",
-    "object_scores",
-}
-
 
 class OpenVinoEngine:
     """Compiled models of OpenVINO, one a part; a thread has its own inference requests.
@@ -88,16 +75,6 @@ class OpenVinoEngine:
 
     def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run a part; returns its outputs by name."""
-        count = len(inputs[BATCHED_BY[part]]) if part in BATCHED_BY else 1
-        if count > 1:
-            per_object = {name for name in PER_OBJECT & inputs.keys() if len(inputs[name]) == count}
-            rows = [
-                self.run(
-                    part, {name: value[i : i + 1] if name in per_object else value for name, value in inputs.items()}
-                )
-                for i in range(count)
-            ]
-            return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         if part not in self._models:
             self.load(part)
         requests: dict[str, Any] = self._local.__dict__.setdefault("requests", {})
