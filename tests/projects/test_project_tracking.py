@@ -154,20 +154,20 @@ class RememberingModel(OneMaskModel):
         self.remembered[object_id, frame_idx] = mask
 
 
-def test_a_correction_is_continued_from_the_masks_before_it(tmp_path: Path) -> None:
+def test_a_pass_is_continued_from_the_masks_before_it(tmp_path: Path) -> None:
     with small_project(tmp_path) as project:
         first = project.objects(2)[0].id
         project.set_mask(first, 3, square(1), origin="track", score=0.9)
-        project.set_prompt(first, 4, points=[[8, 8]])
         model = RememberingModel()
         assert [one.frame_idx for one in project.track(2, model, start=4)] == [4, 5]
-        assert sorted(model.remembered) == [(first, frame) for frame in range(4)]  # the other has none on frame 3
+        assert sorted(model.remembered) == [(first, 1), (first, 2), (first, 3)]  # after its prompt; the other has none
         assert np.array_equal(model.remembered[first, 3], square(1))
         project.set_mask(first, 2, square(5), origin="track", score=0.3)  # unsure: perhaps it went wrong there
         model = RememberingModel()
         list(project.track(2, model, start=4))
         assert sorted(model.remembered) == [(first, 3)]
-        for options in ({}, {"start": 4, "bidirectional": True}):
+        project.set_prompt(first, 4, points=[[8, 8]])  # a correction: what was tracked up to it was wrong
+        for options in ({}, {"start": 3, "bidirectional": True}, {"start": 4}):
             model = RememberingModel()
-            list(project.track(2, model, **options))
+            list(project.track(2, model, objects=[first], **options))
             assert model.remembered == {}

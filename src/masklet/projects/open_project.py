@@ -609,7 +609,7 @@ class Project(ProjectFiles):
             model: a `SAM`, or anything with its method `session`.
             objects: those to track; None: all that have a prompt or a mask of a person.
             start, stop, bidirectional: as for `Session.propagate`. With a later `start`, the stored masks of the frames
-                before it are memory, so that a correction is continued from what was tracked up to it.
+                before it, back to the last prompt, are memory: a pass that was stopped is continued.
             author: who sets the masks; None: the name of the model.
 
         Raises:

@@ -28,7 +28,7 @@ __all__ = ["FRAMES_PER_ACTION", "TrackingModel", "TrackingSession", "track_objec
 REMEMBERED_FRAMES = 6
 """Frames before the first tracked one whose stored masks are memory: as many as SAM 2 attends to."""
 MIN_REMEMBERED_SCORE = 0.5
-"""A mask of a model with a lower predicted IoU ends them: what is corrected may have gone wrong there already."""
+"""A mask of a model with a lower predicted IoU ends them: tracking may have gone wrong there already."""
 FRAMES_PER_ACTION = 16
 """Frames whose masks are stored together; what a killed process loses at most."""
 
@@ -137,16 +137,17 @@ def _prompts(
 def _memories(
     project: Project, source: ProjectSource, prompted: Sequence[tuple[int, int, Any]], start: int
 ) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
-    """Return (object, frame, mask) for the frames before `start`, of objects that were prompted before it.
+    """Return (object, frame, mask) for the frames before `start` through which objects were tracked.
 
-    Of each object they go back from `start` to the first frame without a mask, or with one that is unsure.
+    Of each object they go back from `start` to its last prompt, or to a frame without a mask or with an unsure one.
+    What was tracked up to a correction is left out: it is what went wrong.
     """
-    first = {object_id: frame for object_id, frame, _ in reversed(prompted)}
+    last = {object_id: frame for object_id, frame, _ in prompted if frame <= start}
     begin = max(0, start - REMEMBERED_FRAMES)
     stored = {(one.object_id, one.frame): one for one in project.masks(source.id, begin, start)}
     found = []
-    for object_id, first_frame in first.items():
-        for frame in range(start - 1, max(begin, first_frame) - 1, -1):
+    for object_id, last_frame in last.items():
+        for frame in range(start - 1, max(begin - 1, last_frame), -1):
             one = stored.get((object_id, frame))
             if one is None or one.rle is None:
                 break
