@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from masklet.checkpoints import Progress, check_shapes, read_tensors
 from masklet.errors import ModelError, UnknownModelError
+from masklet.exported import is_exported_folder
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
 from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, require_torch
@@ -76,7 +77,7 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
 
     Raises:
         UnknownModelError: if `model` is neither a known name nor a file.
-        ModelError: if it is the name of a detector.
+        ModelError: if it is the name of a detector, or an exported folder.
         DownloadError: if a published file is not on this machine and cannot be downloaded.
         CheckpointError: if the file is damaged, hostile, or another network.
         MissingExtraError: if PyTorch is not installed.
@@ -85,6 +86,11 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
         raise UnknownModelError(
             f"model {model!r} is empty; give none for the built-in model, or name a .pt or .safetensors file, "
             f"or one of {', '.join(name for name, card in MODELS.items() if card.family in SAM_FAMILIES)}"
+        )
+    if is_exported_folder(model):
+        raise ModelError(
+            f"{model} is an exported folder, whose graphs are opened by SAM(...) and have no weights to work with: give "
+            "the model that it was exported from"
         )
     model = BUILTIN if model is None else model
     path = Path(model).expanduser()
