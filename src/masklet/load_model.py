@@ -89,7 +89,7 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
         )
     if is_exported_folder(model):
         raise ModelError(
-            f"{model} is an exported folder, whose graphs are opened by SAM(...) and have no weights to work with: give "
+            f"{model} is an exported folder, whose graphs are opened by SAM(...) and have no weights: give "
             "the model that it was exported from"
         )
     model = BUILTIN if model is None else model
