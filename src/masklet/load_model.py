@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from masklet.checkpoints import Progress, check_shapes, read_metadata, read_tensors
 from masklet.errors import ModelError, UnknownModelError
+from masklet.exported import is_exported_folder
 from masklet.models.sam2.variants import has_variants, variant_in_name, variant_name
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
 from masklet.runtime import standard_torch
@@ -86,7 +87,7 @@ def load(
 
     Raises:
         UnknownModelError: if `model` is neither a known name nor a file.
-        ModelError: if it is the name of a detector.
+        ModelError: if it is the name of a detector, or an exported folder.
         DownloadError: if a published file is not on this machine and cannot be downloaded.
         CheckpointError: if the file is damaged, hostile, or another network.
         InputError: if there is no such variant.
@@ -96,6 +97,11 @@ def load(
         raise UnknownModelError(
             f"model {model!r} is empty; give none for the built-in model, or name a .pt or .safetensors file, "
             f"or one of {', '.join(name for name, card in MODELS.items() if card.family in SAM_FAMILIES)}"
+        )
+    if is_exported_folder(model):
+        raise ModelError(
+            f"{model} is an exported folder, whose graphs are opened by SAM(...) and have no weights: give "
+            "the model that it was exported from"
         )
     model = BUILTIN if model is None else model
     path = Path(model).expanduser()

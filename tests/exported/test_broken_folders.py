@@ -14,6 +14,7 @@ from helpers.exported_folder import accept_changes, change_manifest, stub_graph,
 from helpers.networks import CONVNET, small_network
 from masklet import SAM
 from masklet.errors import CheckpointError, InputError, ModelError, UnknownModelError
+from masklet.load_model import load
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,11 @@ def test_an_exported_model_is_neither_trained_nor_exported(folder: Path) -> None
         model.train("photos", steps=1)
     with pytest.raises(ModelError, match="cannot be exported again"):
         model.export(folder.parent / "again")
+
+
+def test_weights_are_not_read_from_an_exported_folder(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"is an exported folder.*the model that it was exported from"):
+        load(folder)
 
 
 def test_prepared_graphs_are_kept_and_used_again(folder: Path, tmp_path: Path) -> None:
