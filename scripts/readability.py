@@ -47,10 +47,12 @@ def functions_and_names() -> Iterator[str]:
     stems, classes = collections.defaultdict[str, list[str]](list), collections.defaultdict[str, list[str]](list)
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
+        has_foreign_names = PACKAGE / "compat" in path.parents  # the names of other libraries are its purpose
         tree, names = ast.parse(text), collections.Counter(re.findall(r"\b\w+\b", text))
-        stems[path.stem].append(path.relative_to(PACKAGE).as_posix())
+        if not has_foreign_names:
+            stems[path.stem].append(path.relative_to(PACKAGE).as_posix())
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not has_foreign_names:
                 classes[node.name].append(path.relative_to(PACKAGE).as_posix())
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 total += 1

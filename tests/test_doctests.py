@@ -8,7 +8,7 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ("masks", "prompts", "results", "writers", "media", "datasets", "synthetic", "projects")
+PACKAGES = ("compat", "masks", "prompts", "results", "writers", "media", "datasets", "synthetic", "projects")
 MODULES = ("atomic_files", "errors", "resume_store", "worker_pool")
 
 

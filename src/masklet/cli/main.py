@@ -31,6 +31,7 @@ from masklet.cli.track import track
 from masklet.cli.track_prompts import OrderedOptionsCommand
 from masklet.cli.train import export_weights, train
 from masklet.cli.val import val
+from masklet.cli.yolo_words import is_key_value_line
 from masklet.errors import MaskletError, MissingExtraError
 
 __all__ = ["app", "run"]
@@ -107,6 +108,8 @@ def run(args: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     verbose = "--verbose" in words
     words = [word for word in words if word != "--verbose"]
+    if words[:1] in (["segment"], ["track"]) and is_key_value_line(words[1:]):  # as the `yolo` command has them
+        words = ["predict", *(["mode=track"] if words[0] == "track" else []), *words[1:]]
     set_command_args(words)
     code: object = ExitCode.ERROR
     with one_line_warnings():

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import SegmentJob, run_segment
+from masklet.cli.segment_job import MaskGeneratorArgs, SegmentJob, run_segment
 from masklet.cli.segment_prompts import PromptKeywords, read_masks
 from masklet.cli.shared_options import IMAGE_FORMATS, parse_formats
+from masklet.cli.yolo_words import needs_yolo, run_yolo_words
 from masklet.errors import InputError, PromptError
 
 __all__ = ["KEYS", "parse_key_values", "predict"]
@@ -43,15 +44,23 @@ def predict(
     """Segment as `masklet segment` does, with the key=value arguments of yolo.
 
     Points and boxes are nested as in Python: points=150,150 is one object, points=[[150,150],[310,90]] two objects,
-    points=[[[150,150],[30,40]]] labels=[[1,0]] one object with two points. imgsz is another name of image_size.
+    points=[[[150,150],[30,40]]] labels=[[1,0]] one object with two points. imgsz is another name of image_size. Without
+    prompts everything is segmented.
+
+    A video as the source, a YOLO or FastSAM model, or another key of yolo (conf, iou, save_txt, project, mode=track)
+    does what yolo does: results are in runs/segment/predict.
 
     \b
     Examples:
       masklet predict source=dog.jpg points=150,150
       masklet predict model=sam2.1_b.pt source=dog.jpg bboxes=100,100,200,200
+      masklet predict model=sam2.1_b.pt source=dog.mp4
       masklet predict source=photos/ bboxes=[[0,0,100,100],[200,0,300,90]] format=coco,png out=masks
     """
-    run_segment(parse_key_values(args))
+    if needs_yolo(args):
+        run_yolo_words(args)
+    else:
+        run_segment(parse_key_values(args))
 
 
 def parse_key_values(args: Sequence[str]) -> SegmentJob:
@@ -60,19 +69,16 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
     Example:
         >>> parse_key_values(["source=dog.jpg", "points=150,150"]).prompts["points"]
         [150, 150]
+        >>> parse_key_values(["source=dog.jpg"]).everything.preset
+        'default'
 
     Raises:
         InputError: if an argument has no =, a key is unknown or given twice, or there is no source.
-        PromptError: if points, labels or boxes are not numbers, or there is nothing to segment.
+        PromptError: if points, labels or boxes are not numbers.
     """
     values = _parse_pairs(args)
     if "source" not in values:
         raise InputError("no source was given; write source=dog.jpg (a file, folder, glob or URL)")
-    if not {"points", "bboxes", "masks"} & values.keys():
-        raise PromptError(
-            "there is nothing to segment; give points=150,150, bboxes=100,100,200,200 or masks=mask.png "
-            "(pixels of the original image)"
-        )
     prompts = PromptKeywords()
     for key in ("points", "labels", "bboxes"):
         if key in values:
@@ -89,6 +95,7 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
     return SegmentJob(
         sources=(values["source"],),
         prompts=prompts,
+        everything=None if {"points", "bboxes", "masks"} & prompts.keys() else MaskGeneratorArgs(),
         formats=parse_formats([values.get("format", "")], IMAGE_FORMATS),
         out=Path(values.get("out", "masklet-out")),
         model=values.get("model"),

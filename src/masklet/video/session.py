@@ -222,8 +222,8 @@ class Session:
             where = ", ".join(map(str, sorted(obj.prompts))) or "none"
             raise PromptError(f"object {obj.id} has no prompt on frame {frame_idx!r}; it has on frames {where}")
         del obj.prompts[frame_idx]
-        state = obj.bank.prompted.pop(frame_idx)
-        if state.reverse is not None and state.spatial_1MHW is not None:
+        state = obj.bank.prompted.pop(frame_idx, None)  # with corrections="sam2" a tracked frame is no prompted one
+        if state is not None and state.reverse is not None and state.spatial_1MHW is not None:
             obj.bank.tracked[frame_idx] = state
             obj.corrected_frames.add(frame_idx)
 
