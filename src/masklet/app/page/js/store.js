@@ -343,10 +343,11 @@ export class Store extends EventTarget {
    */
   async run(text, work) {
     this.busy++;
+    const clearsError = this.isError; // one that comes meanwhile is of other work, and stays
     if (text) this.say(text);
     try {
       const result = await work();
-      if (text || this.isError) this.say("Saved");
+      if (text || clearsError) this.say("Saved");
       return result;
     } catch (error) {
       if (!(error instanceof ApiError)) console.error(error);
