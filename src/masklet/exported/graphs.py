@@ -5,10 +5,12 @@ Axes of the parts are in docs/runtime.md; all values are float32 but `ages`, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,11 +76,19 @@ class RuntimeOptions:
             )
 
 
-class Engine(Protocol):
-    """A runtime with the graphs of one folder; a graph is loaded when it is first used, or by `load`."""
+class Engine(ABC):
+    """A runtime with the graphs of one folder; any number of threads may run them.
+
+    A graph is loaded when it is first used, or by `load`. A runtime opens a file, and runs what it opened.
+    """
 
     description: str
     """Name and version of the runtime, and where it runs."""
+
+    def __init__(self, files: Mapping[str, Path], signatures: Mapping[str, Signature]) -> None:
+        self.files, self.signatures = files, signatures
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def load(self, part: str) -> None:
         """Load a part and compare its signature.
@@ -86,9 +96,24 @@ class Engine(Protocol):
         Raises:
             CheckpointError: if the runtime cannot read it, or it has other inputs or outputs.
         """
+        with self._lock:
+            if part not in self._loaded:
+                self._loaded[part] = self._open(part, self.files[part])
 
     def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Run a part; returns its outputs by name."""
+        if part not in self._loaded:
+            self.load(part)
+        arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}  # as runtimes take them
+        return dict(zip(self.signatures[part][1], self._run(part, arrays), strict=True))
+
+    @abstractmethod
+    def _open(self, part: str, file: Path) -> Any:
+        """Open the file of a part and compare its signature; called once a part."""
+
+    @abstractmethod
+    def _run(self, part: str, arrays: Arrays) -> Iterable[npt.NDArray[Any]]:
+        """Run a part that is open; returns its outputs in the order of the signature."""
 
 
 def signature(part: str, *, has_finer_maps: bool, has_keys: bool) -> Signature:
@@ -115,8 +140,3 @@ def check_signature(file: Path, part: str, found: Signature, wanted: Signature) 
                 f"{file} is another graph: it has {what}, and the part {part} of a masklet folder has "
                 f"{', '.join(need)}: export the model again, or take a fresh copy of the folder"
             )
-
-
-def contiguous(inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """Return inputs in one piece of memory each, as runtimes take them."""
-    return {name: np.ascontiguousarray(value) for name, value in inputs.items()}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from masklet.errors import CheckpointError, InputError, MissingExtraError
-from masklet.exported.graphs import Arrays, RuntimeOptions, Signature, check_signature, contiguous
+from masklet.exported.graphs import Arrays, Engine, RuntimeOptions, Signature, check_signature
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -20,8 +19,8 @@ QUIET = 3
 """Level of ONNX Runtime's log: errors only; warnings are about graphs, which a caller cannot change."""
 
 
-class OnnxRuntimeEngine:
-    """Sessions of ONNX Runtime, one a part; any number of threads may run them.
+class OnnxRuntimeEngine(Engine):
+    """Sessions of ONNX Runtime, one a part.
 
     Raises:
         MissingExtraError: if onnxruntime is not installed.
@@ -31,6 +30,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, files: Mapping[str, Path], signatures: Mapping[str, Signature], options: RuntimeOptions, threads: int
     ) -> None:
+        super().__init__(files, signatures)
         try:
             import onnxruntime
         except ImportError:
@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
                 "'onnxruntime'"
             ) from None
         self.runtime: Any = onnxruntime
-        self.files, self.signatures, self.options, self.threads = files, signatures, options, threads
+        self.options, self.threads = options, threads
         self.providers = list(options.providers) or [CPU_PROVIDER]
         available = onnxruntime.get_available_providers()
         unknown = [name for name in self.providers if name not in available]
@@ -50,28 +50,18 @@ class OnnxRuntimeEngine:
                 f"{', '.join(available)}: choose one of these, or install the build of onnxruntime that has it"
             )
         self.description = f"onnxruntime {onnxruntime.__version__}, {self.providers[0]}"
-        self._sessions: dict[str, Any] = {}
-        self._lock = threading.Lock()
 
-    def load(self, part: str) -> None:
-        """Load a part and compare its signature; see `Engine.load`."""
-        with self._lock:
-            if part in self._sessions:
-                return
-            file = self.files[part]
-            session = self._open(file)
-            found = tuple(tuple(one.name for one in ports) for ports in (session.get_inputs(), session.get_outputs()))
-            check_signature(file, part, (found[0], found[1]), self.signatures[part])
-            self._sessions[part] = session
+    def _open(self, part: str, file: Path) -> Any:
+        session = self._open_session(file)
+        found = tuple(tuple(one.name for one in ports) for ports in (session.get_inputs(), session.get_outputs()))
+        check_signature(file, part, (found[0], found[1]), self.signatures[part])
+        return session
 
-    def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run a part; returns its outputs by name."""
-        if part not in self._sessions:
-            self.load(part)
-        outputs = self.signatures[part][1]
-        return dict(zip(outputs, self._sessions[part].run(list(outputs), contiguous(inputs)), strict=True))
+    def _run(self, part: str, arrays: Arrays) -> Iterable[npt.NDArray[Any]]:
+        outputs: list[npt.NDArray[Any]] = self._loaded[part].run(list(self.signatures[part][1]), arrays)
+        return outputs
 
-    def _open(self, file: Path) -> Any:
+    def _open_session(self, file: Path) -> Any:
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self.threads, QUIET
         prepared = None

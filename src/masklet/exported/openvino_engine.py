@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import CheckpointError, InputError, MissingExtraError
-from masklet.exported.graphs import Arrays, RuntimeOptions, Signature, check_signature, contiguous
+from masklet.exported.graphs import Arrays, Engine, RuntimeOptions, Signature, check_signature
 
 __all__ = ["OpenVinoEngine"]
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """Compiled models of OpenVINO, one a part; a thread has its own inference requests.
 
     Raises:
@@ -27,6 +27,7 @@ class OpenVinoEngine:
     def __init__(
         self, files: Mapping[str, Path], signatures: Mapping[str, Signature], options: RuntimeOptions, threads: int
     ) -> None:
+        super().__init__(files, signatures)
         try:
             import openvino
         except ImportError:
@@ -35,7 +36,6 @@ class OpenVinoEngine:
                 f"openvino is not installed, and {folder} needs it: pip install openvino, or the extra 'openvino'"
             ) from None
         self.core: Any = openvino.Core()
-        self.files, self.signatures, self.threads = files, signatures, threads
         available = self.core.available_devices
         unknown = [name for name in options.providers if name not in (*available, "AUTO")]
         if unknown:
@@ -52,36 +52,26 @@ class OpenVinoEngine:
         if options.cache_dir is not None:
             options.cache_dir.mkdir(parents=True, exist_ok=True)
             self.config["CACHE_DIR"] = str(options.cache_dir)
-        self._models: dict[str, Any] = {}
-        self._lock = threading.Lock()
         self._local = threading.local()
 
-    def load(self, part: str) -> None:
-        """Load a part and compare its signature; see `Engine.load`."""
-        with self._lock:
-            if part in self._models:
-                return
-            file = self.files[part]
-            try:
-                model = self.core.read_model(str(file))
-                names = [[one.get_any_name() for one in ports] for ports in (model.inputs, model.outputs)]
-            except Exception as error:
-                raise CheckpointError(self._explain(file, error)) from error
-            check_signature(file, part, (tuple(names[0]), tuple(names[1])), self.signatures[part])
-            try:
-                self._models[part] = self.core.compile_model(model, self.device, self.config)
-            except Exception as error:
-                raise CheckpointError(self._explain(file, error)) from error
+    def _open(self, part: str, file: Path) -> Any:
+        try:
+            model = self.core.read_model(str(file))
+            names = [[one.get_any_name() for one in ports] for ports in (model.inputs, model.outputs)]
+        except Exception as error:
+            raise CheckpointError(self._explain(file, error)) from error
+        check_signature(file, part, (tuple(names[0]), tuple(names[1])), self.signatures[part])
+        try:
+            return self.core.compile_model(model, self.device, self.config)
+        except Exception as error:
+            raise CheckpointError(self._explain(file, error)) from error
 
-    def run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        """Run a part; returns its outputs by name."""
-        if part not in self._models:
-            self.load(part)
+    def _run(self, part: str, arrays: Arrays) -> Iterable[npt.NDArray[Any]]:
         requests: dict[str, Any] = self._local.__dict__.setdefault("requests", {})
         if part not in requests:
-            requests[part] = self._models[part].create_infer_request()
-        results = requests[part].infer(contiguous(inputs))
-        return {name: np.array(results[name]) for name in self.signatures[part][1]}
+            requests[part] = self._loaded[part].create_infer_request()
+        results = requests[part].infer(arrays)
+        return [np.array(results[name]) for name in self.signatures[part][1]]
 
     def _explain(self, file: Path, error: Exception) -> str:
         reason = str(error).replace("\n", " ")[:160]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partialmethod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +131,42 @@ def sizes_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (list, tuple)) else shape
 
 
+def _operator(function: Callable[[Any, Any], Any], *, swapped: bool = False) -> Callable[[Tensor, Any], Tensor]:
+    """Make the method of a binary operator; with `swapped`, the tensor is on the right."""
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        operands = (other, self) if swapped else (self, other)
+        result = function(*promote(*operands))
+        if function is operator.truediv and result.dtype == np.float64:  # of integers
+            tensors = [each for each in operands if isinstance(each, Tensor)]
+            if all(each.dtype != float64 for each in tensors):
+                result = result.astype(np.float32)
+        return Tensor(result)
+
+    return method
+
+
+def _elementwise(function: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+    """Make the method of a function of each value."""
+    return lambda self: Tensor(function(unwrap(self)))
+
+
+def _reduction(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Make the method of a reduction along axes; without `dim`, of all values."""
+
+    def method(self: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return Tensor(np.asarray(function(unwrap(self), axis=axes(dim), keepdims=keepdim)))
+
+    return method
+
+
+class TopK(NamedTuple):
+    """The largest values along an axis, and where they are."""
+
+    values: Tensor
+    indices: Tensor
+
+
 class Tensor:
     """An array with the interface of `torch.Tensor`; views share memory, as PyTorch's do."""
 
@@ -245,8 +282,10 @@ class Tensor:
         return self._like(np.ascontiguousarray(self.array))
 
     def detach(self) -> Tensor:
-        """Return itself: there are no gradients."""
+        """Return itself: there are no gradients, and no other device."""
         return self
+
+    cpu = detach
 
     # Types.
 
@@ -266,21 +305,7 @@ class Tensor:
             return Tensor(to_bfloat16_bits(self.array.astype(np.float32, copy=False)), bfloat16)
         return Tensor(self.array.astype(dtype.storage), dtype)
 
-    def float(self) -> Tensor:
-        """Convert to float32."""
-        return self.to(float32)
-
-    def half(self) -> Tensor:
-        """Convert to float16."""
-        return self.to(float16)
-
-    def long(self) -> Tensor:
-        """Convert to int64."""
-        return self.to(int64)
-
-    def cpu(self) -> Tensor:
-        """Return itself."""
-        return self
+    float, half, long = partialmethod(to, float32), partialmethod(to, float16), partialmethod(to, int64)
 
     def numpy(self) -> Array:
         """Return the array; it shares memory.
@@ -336,74 +361,19 @@ class Tensor:
 
     # Arithmetic.
 
-    def _binary(self, function: Callable[[Any, Any], Any], left: Any, right: Any) -> Tensor:
-        result = function(*promote(left, right))
-        if function is operator.truediv and result.dtype == np.float64:  # of integers
-            operands = [each for each in (left, right) if isinstance(each, Tensor)]
-            if not any(each.dtype == float64 for each in operands):
-                result = result.astype(np.float32)
-        return Tensor(result)
-
-    def __add__(self, other: Any) -> Tensor:
-        return self._binary(operator.add, self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Tensor:
-        return self._binary(operator.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return self._binary(operator.sub, other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return self._binary(operator.mul, self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return self._binary(operator.truediv, self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return self._binary(operator.truediv, other, self)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return self._binary(operator.floordiv, self, other)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return self._binary(operator.mod, self, other)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return self._binary(operator.pow, self, other)
+    __add__ = __radd__ = _operator(operator.add)
+    __sub__, __rsub__ = _operator(operator.sub), _operator(operator.sub, swapped=True)
+    __mul__ = __rmul__ = _operator(operator.mul)
+    __truediv__, __rtruediv__ = _operator(operator.truediv), _operator(operator.truediv, swapped=True)
+    __floordiv__, __mod__, __pow__ = _operator(operator.floordiv), _operator(operator.mod), _operator(operator.pow)
+    __and__, __or__ = _operator(operator.and_), _operator(operator.or_)
+    __lt__, __le__, __gt__, __ge__ = (_operator(one) for one in (operator.lt, operator.le, operator.gt, operator.ge))
+    __eq__, __ne__ = _operator(operator.eq), _operator(operator.ne)  # type: ignore[assignment]
+    __neg__, abs, exp = (_elementwise(one) for one in (np.negative, np.abs, np.exp))
+    round = _elementwise(np.round)
 
     def __matmul__(self, other: Tensor) -> Tensor:
         return Tensor(unwrap(self) @ unwrap(other))
-
-    def __and__(self, other: Any) -> Tensor:
-        return self._binary(operator.and_, self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return self._binary(operator.or_, self, other)
-
-    def __eq__(self, other: object) -> Any:
-        return self._binary(operator.eq, self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return self._binary(operator.ne, self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return self._binary(operator.lt, self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return self._binary(operator.le, self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return self._binary(operator.gt, self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return self._binary(operator.ge, self, other)
-
-    def __neg__(self) -> Tensor:
-        return Tensor(-unwrap(self))
 
     def __invert__(self) -> Tensor:
         return Tensor(~self.array)
@@ -417,18 +387,6 @@ class Tensor:
         """Set all values to zero."""
         self.array[...] = 0
         return self
-
-    def abs(self) -> Tensor:
-        """Return absolute values."""
-        return Tensor(np.abs(unwrap(self)))
-
-    def exp(self) -> Tensor:
-        """Return the exponential function."""
-        return Tensor(np.exp(unwrap(self)))
-
-    def round(self) -> Tensor:
-        """Round to whole numbers, halves to even ones."""
-        return Tensor(np.round(unwrap(self)))
 
     def sigmoid(self) -> Tensor:
         """Return 1 / (1 + exp(-x))."""
@@ -465,21 +423,7 @@ class Tensor:
         dtype = None if values.dtype.kind == "f" else np.int64
         return Tensor(np.asarray(values.sum(axis=axes(dim), dtype=dtype, keepdims=keepdim)))
 
-    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Return means along axes."""
-        return Tensor(np.asarray(unwrap(self).mean(axis=axes(dim), keepdims=keepdim)))
-
-    def any(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Return whether any value is true, along axes."""
-        return Tensor(np.asarray(self.array.any(axis=axes(dim), keepdims=keepdim)))
-
-    def all(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Return whether all values are true, along axes."""
-        return Tensor(np.asarray(self.array.all(axis=axes(dim), keepdims=keepdim)))
-
-    def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Return the largest values along axes."""
-        return Tensor(np.asarray(unwrap(self).max(axis=axes(dim), keepdims=keepdim)))
+    mean, any, all, amax = (_reduction(one) for one in (np.mean, np.any, np.all, np.max))
 
     def max(self) -> Tensor:
         """Return the largest value."""
@@ -505,18 +449,4 @@ class Tensor:
         if sorted:
             order = np.argsort(-np.take_along_axis(values, index, dim), axis=dim, kind="stable")
             index = np.take_along_axis(index, order, dim)
-        return TopK((Tensor(np.take_along_axis(values, index, dim)), Tensor(index.astype(np.int64, copy=False))))
-
-
-class TopK(tuple[Tensor, Tensor]):
-    """Values and their indices."""
-
-    @property
-    def values(self) -> Tensor:
-        """The largest values."""
-        return self[0]
-
-    @property
-    def indices(self) -> Tensor:
-        """Where they are."""
-        return self[1]
+        return TopK(Tensor(np.take_along_axis(values, index, dim)), Tensor(index.astype(np.int64, copy=False)))

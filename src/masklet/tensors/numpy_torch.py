@@ -6,6 +6,7 @@ The same names, arguments and results as PyTorch's, as far as they are used; `te
 from __future__ import annotations
 
 import builtins
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -204,14 +205,11 @@ def where(condition: Tensor, left: Any, right: Any) -> Tensor:
     return Tensor(np.where(condition.array, *promote(left, right)))
 
 
-def minimum(left: Tensor, right: Tensor) -> Tensor:
-    """Return the smaller of two values."""
-    return Tensor(np.minimum(*promote(left, right)))
+def _of_two(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda left, right: Tensor(function(*promote(left, right)))
 
 
-def maximum(left: Tensor, right: Tensor) -> Tensor:
-    """Return the larger of two values."""
-    return Tensor(np.maximum(*promote(left, right)))
+minimum, maximum, matmul = _of_two(np.minimum), _of_two(np.maximum), operator.matmul
 
 
 def lerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
@@ -224,11 +222,6 @@ def lerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
 def addcmul(start: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Return start + left * right."""
     return start + left * right
-
-
-def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """Return a product of matrices."""
-    return left @ right
 
 
 def baddbmm(start: Tensor, left: Tensor, right: Tensor) -> Tensor:

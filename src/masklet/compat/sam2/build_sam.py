@@ -16,7 +16,7 @@ from masklet.runtime import DeviceLike
 
 if TYPE_CHECKING:
     from masklet.exported import ExportedModel
-from masklet.load_model import LoadedModel
+    from masklet.load_model import LoadedModel
 
 __all__ = [
     "build_sam2",

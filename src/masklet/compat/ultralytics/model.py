@@ -45,7 +45,7 @@ GENERATOR_NAMES: Mapping[str, str] = {
 """Options of segmenting everything, and their names in `MaskGeneratorOptions`."""
 SAM_WAYS: Mapping[str, str] = {
     "add_callback": "loop over model.predict(source, stream=True) instead",
-    "benchmark": "the command is masklet benchmark",
+    "benchmark": "the commands are masklet bench image and masklet bench models",
     "export": "write model.native.export(folder), of masklet.SAM",
     "track": "write model.native.track(video, bboxes=...), of masklet.SAM",
     "train": "write model.native.train(data, epochs=20), of masklet.SAM",
@@ -239,7 +239,21 @@ class SAM(_Model):
         return self.native.predictor.model
 
 
-class YOLO(_Model):
+class _Detector(_Model):
+    """What the detectors share."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class number to name."""
+        names: dict[int, str] = self.native.names
+        return names
+
+    @property
+    def _network(self) -> object:
+        return self.native.detector.network
+
+
+class YOLO(_Detector):
     """A YOLOv8 detector or segmenter.
 
     Example:
@@ -275,11 +289,6 @@ class YOLO(_Model):
 
     __call__ = predict
 
-    @property
-    def names(self) -> dict[int, str]:
-        """Class number to name."""
-        return self.native.names
-
     def _open(self, args: PredictArgs) -> yolo.YOLO:
         return yolo.YOLO(self.model_name, device=args.device)
 
@@ -288,12 +297,8 @@ class YOLO(_Model):
         classes, agnostic = plain_prompt(args.classes), args.agnostic_nms
         return lambda image: native(image, classes=classes, agnostic_nms=agnostic, **options)[0]
 
-    @property
-    def _network(self) -> object:
-        return self.native.detector.network
 
-
-class FastSAM(_Model):
+class FastSAM(_Detector):
     """FastSAM: segments everything in one pass, or what boxes, points or texts select.
 
     Example:
@@ -331,21 +336,12 @@ class FastSAM(_Model):
 
     __call__ = predict
 
-    @property
-    def names(self) -> dict[int, str]:
-        """Class number to name."""
-        return self.native.names
-
     def _open(self, args: PredictArgs) -> yolo.FastSAM:
         return yolo.FastSAM(self.model_name, device=args.device)
 
     def _image_function(self, args: PredictArgs, request: dict[str, Any]) -> ImageFunction:
         native, options = self._native(args), _detector_options(args)
         return lambda image: native(image, **request, **options)[0]
-
-    @property
-    def _network(self) -> object:
-        return self.native.detector.network
 
 
 def _detector_options(args: PredictArgs) -> dict[str, Any]:
