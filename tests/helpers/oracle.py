@@ -74,6 +74,7 @@ class Oracle:
     """
 
     device, matching, edge_radius, memory_limits = torch.device("cpu"), None, None, None
+    encodes_ahead = False
 
     def __init__(self, lost: Iterable[int] = (), swaps: dict[int, int] | None = None) -> None:
         self.lost, self.swaps = set(lost), swaps or {}

@@ -138,7 +138,7 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
     device, (height, width) = next(network.parameters()).device, network.frame_input_size(frame_size)
     memory, rule = network.config.memory, RecentFrames()
     assert memory is not None
-    grid = network.memory_size((height, width))
+    _, *grid = network.memory_shape((height, width))
     encode, fast = fast_encoder(network, None), FastSAM2(network)
     pixels_13HW = torch.zeros(1, 3, height, width, device=device)
     ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))  # as many as by default

@@ -63,7 +63,7 @@ def describe_model(loaded: LoadedModel, slots: Mapping[int, int]) -> dict[str, A
     memory_size: list[int] | None = None
     if isinstance(network, SAM2) and network.supports_video:
         size = None if network.video_pixels else [network.image_size, network.image_size]
-        memory_size = list(network.memory_size((size[0], size[1]))) if size else None
+        memory_size = list(network.memory_shape((size[0], size[1]))[1:]) if size else None
         video = {
             "size": size,
             "pixels": network.video_pixels,

@@ -145,9 +145,9 @@ def video_parts(network: SAM2) -> Iterator[GraphPart]:
     """Yield the memory encoder, and memory attention for each number of memories in `MEMORY_SLOTS`."""
     assert network.config.memory is not None
     dynamic = has_dynamic_size(network)
-    C, M = network.config.width, network.config.memory.channels
+    C = network.config.width
     h, w = (8, 12) if dynamic else (network.image_size // STRIDE, network.image_size // STRIDE)
-    rows, columns = network.memory_size((STRIDE * h, STRIDE * w))
+    M, rows, columns = network.memory_shape((STRIDE * h, STRIDE * w))
     count = EXAMPLE_OBJECTS
 
     def with_size(axes: dict[str, dict[int, str]], sizes: dict[str, dict[int, str]]) -> Axes:

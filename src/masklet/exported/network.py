@@ -48,6 +48,8 @@ class ExportedNetwork:
     """
 
     device = CPU
+    encodes_ahead = False
+    """Whether a frame is encoded while the one before is tracked: here each graph takes all threads."""
 
     def __init__(self, manifest: FolderManifest, engine: Engine, reopen: Callable[[], ExportedNetwork]) -> None:
         self.manifest, self.engine, self.reopen = manifest, engine, reopen
@@ -59,7 +61,7 @@ class ExportedNetwork:
         video = manifest.video
         self.video_pixels = None if video is None else video.pixels
         sides = (self.still_image_size,) if video is None or video.size is None else video.size
-        self.image_size = max(sides)
+        self.image_size, self.pointer_channels = max(sides), manifest.width
         self.memory_limits = None if video is None else max(video.slots.items())
 
     def __reduce__(self) -> tuple[Callable[[], ExportedNetwork], tuple[()]]:
@@ -133,11 +135,12 @@ class ExportedNetwork:
         assert video.pixels is not None
         return input_size_by_area(frame_size, video.pixels)
 
-    def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Return rows and columns of the memories of frames of `input_size`, height and width."""
+    def memory_shape(self, input_size: tuple[int, int]) -> tuple[int, int, int]:
+        """Return channels, rows and columns of the memories of frames of `input_size`, height and width."""
         video = self.manifest.video
         assert video is not None, "an export for images only"
-        return video.memory_size or (input_size[0] // STRIDE, input_size[1] // STRIDE)
+        rows, columns = video.memory_size or (input_size[0] // STRIDE, input_size[1] // STRIDE)
+        return video.memory_channels, rows, columns
 
     def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Condition the features of one frame on the memory of each object, in the smallest graph that holds it."""

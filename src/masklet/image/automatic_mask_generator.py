@@ -213,10 +213,11 @@ def _process_crop(
             full_HW = np.zeros((height, width), bool)
             full_HW[top : bottom + 1, left : right + 1] = masks[row]
             predictor.refine_edges(full_HW[None, None], stable.logits_NHW[i][None, None] - options.mask_threshold)
-            full_HW = clean_edges(full_HW)
-            box = masks_to_boxes(full_HW[None])[0]
-            left, top, right, bottom = box.astype(int).tolist()
-            masks[row], boxes_N4[row] = full_HW[top:bottom, left:right], box - np.array([0, 0, 1, 1])
+            left, top, right, bottom = masks_to_boxes(full_HW[None])[0].astype(int).tolist()
+            cleaned = clean_edges(full_HW[top:bottom, left:right])
+            inner = masks_to_boxes(cleaned[None])[0].astype(int)
+            masks[row] = cleaned[inner[1] : inner[3], inner[0] : inner[2]]
+            boxes_N4[row] = inner + np.array([left, top, left - 1, top - 1])
     return _MaskBatch(
         masks,
         points_prompted,

@@ -388,8 +388,7 @@ class Session:
         tracker.propagation_start = state.start
         finished = state.next_frame < 0 or state.next_frame == state.stop
         frames = iter(()) if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse)
-        # the graphs of an exported folder take all threads at once
-        wanted = not finished and not self.video.live and not isinstance(self.network, ExportedNetwork)
+        wanted = not finished and not self.video.live and self.network.encodes_ahead
         with EncodeAhead(tracker, frames, wanted=wanted) as ahead:
             for frame in ahead:
                 active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]

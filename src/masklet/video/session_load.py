@@ -38,7 +38,6 @@ from masklet.video.session_save import (
     model_fingerprint,
     options_to_dict,
     source_to_dict,
-    state_channels,
 )
 from masklet.video.track_options import TrackOptions
 
@@ -162,12 +161,11 @@ class _StateReader:
     def __init__(self, saved: SavedSession, context: SessionContext, device: torch.device) -> None:
         self.doc, self.tensors, self.device = saved.doc, saved.tensors, device
         self.size = context.video.size
-        pointer_channels, memory_channels = state_channels(context.model)
         height, width = context.model.frame_input_size(self.size)
         self.shapes = {
-            "pointer": ((1, pointer_channels), torch.float32),
+            "pointer": ((1, context.model.pointer_channels), torch.float32),
             "logits": ((1, 1, height // 4, width // 4), None),
-            "spatial": ((1, memory_channels, *context.model.memory_size((height, width))), torch.bfloat16),
+            "spatial": ((1, *context.model.memory_shape((height, width))), torch.bfloat16),
             "label": ((1, 1, height // 8, width // 8), torch.float16),
         }
 

@@ -45,7 +45,6 @@ __all__ = [
     "model_fingerprint",
     "options_to_dict",
     "source_to_dict",
-    "state_channels",
     "write_session",
 ]
 
@@ -211,16 +210,6 @@ def model_fingerprint(model: SAM2 | ExportedNetwork) -> tuple[str, str]:
     values = torch.cat([part.float() for part in samples]).cpu().numpy()
     named = json.dumps([(key, list(tensor.shape)) for key, tensor in state.items()]).encode()
     return name, hashlib.sha256(named + values.tobytes()).hexdigest()[:16]
-
-
-def state_channels(model: SAM2 | ExportedNetwork) -> tuple[int, int]:
-    """Return the channels of an object pointer and of a spatial memory."""
-    if isinstance(model, ExportedNetwork):
-        video = model.manifest.video
-        assert video is not None
-        return model.manifest.width, video.memory_channels
-    assert model.config.memory is not None
-    return model.config.width, model.config.memory.channels
 
 
 def source_to_dict(video: Video) -> SourceDoc:

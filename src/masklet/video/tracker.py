@@ -70,6 +70,10 @@ class VideoNetwork(Protocol):
         """How far masks follow the edges of their frame, in cells of stride 2; None: not at all."""
 
     @property
+    def encodes_ahead(self) -> bool:
+        """Whether a frame is encoded while the one before is tracked, each with its share of the threads."""
+
+    @property
     def memory_limits(self) -> tuple[int, int] | None:
         """The largest number of memories and of pointers that a frame attends to; None: as many as are selected."""
 

@@ -126,6 +126,8 @@ class FastSAM2:
         >>> memory = fast.encode_memory(features, masks)
     """
 
+    encodes_ahead = True
+
     def __init__(
         self,
         model: SAM2,

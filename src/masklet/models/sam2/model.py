@@ -246,13 +246,20 @@ class SAM2(nn.Module):
         decoded = self.select_mask(self.decode(features, prompts), multimask=False)
         return output_of_mask(mask_B1HW, decoded, self.no_obj_ptr)
 
-    def memory_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Return rows and columns of the memories of frames of `input_size`, height and width."""
-        assert self.config.memory is not None
-        perceiver = self.config.memory.perceiver
-        if perceiver is None:
-            return input_size[0] // STRIDE, input_size[1] // STRIDE
-        return perceiver.global_latents // perceiver.grid_side + perceiver.grid_side, perceiver.grid_side
+    @property
+    def pointer_channels(self) -> int:
+        """Channels of an object pointer."""
+        return self.config.width
+
+    def memory_shape(self, input_size: tuple[int, int]) -> tuple[int, int, int]:
+        """Return channels, rows and columns of the memories of frames of `input_size`, height and width."""
+        memory = self.config.memory
+        assert memory is not None
+        rows, columns = (side // STRIDE for side in input_size)
+        if memory.perceiver is not None:
+            columns = memory.perceiver.grid_side
+            rows = memory.perceiver.global_latents // columns + columns
+        return memory.channels, rows, columns
 
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""
