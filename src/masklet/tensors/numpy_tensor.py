@@ -400,9 +400,7 @@ class Tensor:
         values = values if min is None else np.maximum(*promote(values, min))
         return Tensor(values if max is None else np.minimum(*promote(values, max)))
 
-    def clamp_min(self, min: Any) -> Tensor:
-        """Limit values to `min` from below."""
-        return self.clamp(min=min)
+    clamp_min = clamp
 
     def softmax(self, dim: int) -> Tensor:
         """Return the softmax along an axis."""
@@ -425,9 +423,7 @@ class Tensor:
 
     mean, any, all, amax = (_reduction(one) for one in (np.mean, np.any, np.all, np.max))
 
-    def max(self) -> Tensor:
-        """Return the largest value."""
-        return self.amax()
+    max = amax
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Return the index of the largest value along an axis."""

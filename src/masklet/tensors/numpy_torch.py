@@ -26,6 +26,7 @@ from masklet.tensors.numpy_tensor import (
     int32,
     int64,
     promote,
+    sizes_of,
     uint8,
     unwrap,
 )
@@ -108,9 +109,8 @@ def set_num_threads(number: int) -> None:
     """Do nothing: runtimes take their threads when a model is opened."""
 
 
-def from_numpy(array: Any) -> Tensor:
-    """Return a tensor that shares the memory of an array."""
-    return Tensor(array)
+from_numpy = Tensor
+"""A tensor shares the memory of its array."""
 
 
 def frombuffer(buffer: Any, dtype: DType) -> Tensor:
@@ -129,13 +129,9 @@ def tensor(values: Any, dtype: DType | None = None, device: object = None) -> Te
     return made if dtype is None else made.to(dtype)
 
 
-def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-
-
 def zeros(*shape: Any, dtype: DType = float32, device: object = None) -> Tensor:
     """Return zeros."""
-    return Tensor(np.zeros(_sizes(shape), dtype.storage), dtype)
+    return Tensor(np.zeros(sizes_of(shape), dtype.storage), dtype)
 
 
 def empty(*shape: Any, dtype: DType = float32, device: object = None) -> Tensor:
