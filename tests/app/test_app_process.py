@@ -207,3 +207,13 @@ def test_a_token_in_the_address_opens_the_page_and_is_taken_out(browser: Any, tm
         assert iou(only_mask(app), disc_mask()) > 0.9
         app.close()
     assert (tmp_path / "shapes.masklet").is_dir()
+
+
+def test_a_folder_of_frames_is_one_video(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(3):
+        write_shapes(frames / f"{index:05d}.png", shift=index)
+    with running_app(frames, "--frames"), open_project(tmp_path / "frames.masklet") as opened:
+        [source] = opened.sources
+        assert (source.kind, source.num_frames) == ("video", 3)

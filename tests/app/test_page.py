@@ -268,7 +268,9 @@ def test_a_phone_shows_the_image_and_opens_the_lists(browser: Any, address: str,
     page.close()
 
 
-def test_a_threshold_is_shown_at_once_and_made_by_the_server(page: AppPage, files: Path, project: str) -> None:
+def test_a_threshold_is_shown_at_once_and_made_by_the_server(
+    page: AppPage, files: Path, project: str, model: SAM
+) -> None:
     page.click(*DISC)
     usual = stored(files, project)["object 1"]
     page.page.get_by_text("Edge", exact=True).click()
@@ -289,7 +291,13 @@ def test_a_threshold_is_shown_at_once_and_made_by_the_server(page: AppPage, file
     assert higher.sum() < usual.sum()
     assert abs(shown - int(higher.sum())) < 0.1 * higher.sum()
     assert page.get("document.querySelector('#edge-threshold').value") == "3"
-    page.press("Control+z")
+    page.click(DISC[0] + 6, DISC[1])  # a further click keeps the threshold
+    points = page.get("masklet.store.promptOf(masklet.store.objectId).points")
+    rgb = np.asarray(Image.open(files / "scene.png"))
+    expected = model(rgb, points=[points], labels=[[1, 1]], threshold=3)[0].masks.data[0]
+    assert (stored(files, project)["object 1"] == expected).all()
+    assert page.get("document.querySelector('#edge-threshold').value") == "3"
+    page.press("Control+z", "Control+z")
     assert (stored(files, project)["object 1"] == usual).all()
     assert page.get("document.querySelector('#edge-threshold').value") == "0"
     page.page.get_by_label("Soft edge").check()
@@ -323,6 +331,17 @@ def test_a_zoomed_view_is_segmented_at_its_full_detail(page: AppPage, files: Pat
     mask = stored(files, project)["object 1"]
     assert (mask == expected).all()
     assert not np.delete(mask, np.s_[left:right], axis=1).any()
+    beside = mask.copy()
+    beside[:, : left - 1] = True
+    with open_project(files / "projects" / f"{project}.masklet") as opened:
+        opened.set_mask(opened.objects()[0], 0, beside, author="person")
+        page.wait(f"masklet.store.revision === {opened.revision} && masklet.store.busy === 0")
+    page.press("Tab")  # another mask in the view leaves what is beside it
+    other = stored(files, project)["object 1"]
+    assert left > 1
+    assert (other != beside)[top:bottom, left:right].any()
+    other[top:bottom, left:right] = beside[top:bottom, left:right]
+    assert (other == beside).all()
     page.press("0", "n")
     page.click(*SQUARE) if not left <= SQUARE[0] < right else page.press("z")
     assert page.get("masklet.store.view") is None

@@ -38,6 +38,8 @@ class AppOptions:
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     opens_browser: bool = True
+    folders_are_videos: bool = False
+    """A folder is one video, whose frames are its images by name, and not so many images."""
 
     @property
     def project_folder(self) -> Path:
@@ -50,8 +52,10 @@ class AppOptions:
         return first if first.suffix == ".masklet" else first.with_name(f"{first.stem or 'images'}.masklet")
 
 
-def source_files(paths: tuple[Path, ...]) -> list[Path]:
+def source_files(paths: tuple[Path, ...], *, folders_are_videos: bool = False) -> list[Path]:
     """Return the images and videos that paths name: files, and those of folders, sorted by name.
+
+    With `folders_are_videos`, a folder of images is one video.
 
     Raises:
         InputError: if a path does not exist or is neither image nor video, a folder has none, or there are too many.
@@ -64,7 +68,7 @@ def source_files(paths: tuple[Path, ...]) -> list[Path]:
             inside = [one for one in sorted(path.iterdir()) if has_suffix(one.name, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))]
             if not inside:
                 raise InputError(f"{str(path)!r} has no image and no video: name a folder with some, or files")
-            found += inside
+            found += [path] if folders_are_videos else inside
         elif path.is_file() and has_suffix(path.name, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)):
             found.append(path)
         else:
@@ -85,7 +89,7 @@ def run_app(options: AppOptions, notify: Callable[[str], None] | None = None) ->
     from masklet.server import ServerOptions
     from masklet.server.application import make_app, run_server
 
-    files = source_files(options.paths)
+    files = source_files(options.paths, folders_are_videos=options.folders_are_videos)
     folder = options.project_folder
     server_options = ServerOptions(
         folder,

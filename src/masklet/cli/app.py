@@ -22,6 +22,9 @@ def app(
     project: Annotated[
         Path | None, typer.Option("--project", metavar="DIR", help="Default: NAME.masklet beside the first path.")
     ] = None,
+    frames: Annotated[
+        bool, typer.Option("--frames", help="A folder is one video: its images are the frames, by name.")
+    ] = False,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 8700,
     token: Token = None,
@@ -38,11 +41,20 @@ def app(
     Examples:
       masklet app photos/
       masklet app clip.mp4 dog.jpg --model sam2.1_t.pt
+      masklet app JPEGImages/lucia --frames
       masklet app clip.masklet
     """
     from masklet.app import AppOptions, run_app
 
     options = AppOptions(
-        tuple(paths or ()), model, project, host, port, token, tuple(allow_host or ()), opens_browser=not no_browser
+        tuple(paths or ()),
+        model,
+        project,
+        host,
+        port,
+        token,
+        tuple(allow_host or ()),
+        opens_browser=not no_browser,
+        folders_are_videos=frames,
     )
     run_app(options, None if quiet else print_notice)

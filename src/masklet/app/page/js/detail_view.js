@@ -27,10 +27,10 @@ export function addDetailView(store, viewer) {
     key: "Z",
     enabled: () => store.view !== null || isZoomed(),
     run: () => {
-      const { source, frame } = store;
-      if (store.view !== null || source === null) return store.setView(null);
+      const { source, frame, image } = store;
+      if (store.view !== null || source === null || image === null) return store.setView(null);
       const [left, top, right, bottom] = viewer.view;
-      store.setView([Math.floor(left), Math.floor(top), Math.ceil(right), Math.ceil(bottom)]);
+      store.setView([Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top)), Math.min(image.width, Math.ceil(right)), Math.min(image.height, Math.ceil(bottom))]);
       void store.run("Encoding the visible part", async () => {
         await store.socket?.request("prepare", { source: source.id, frame, view: store.view });
       });

@@ -122,8 +122,8 @@ export function addEdgePanel(store, viewer) {
   /** Let the server make the mask of the chosen threshold, at full size. */
   const accept = async () => {
     isAccepting = true;
-    const chosen = threshold;
-    await store.prompt((known) => ({ points: known?.points, labels: known?.labels, box: known?.box, mask: known?.mask, threshold: chosen }));
+    if (store.objectId !== null) store.threshold = { object: store.objectId, frame: store.frame, value: threshold };
+    await store.prompt((known) => ({ points: known?.points, labels: known?.labels, box: known?.box, mask: known?.mask }));
     counts = promptOfMask()?.mask.rle.counts ?? "";
     isAccepting = false;
     void show();
@@ -140,8 +140,11 @@ export function addEdgePanel(store, viewer) {
       loading = null;
       failed = painted = "";
       viewer.replaced = store.softAlpha = null;
+      setThreshold(found ? store.thresholdOf(found.object.id) : 0);
+    } else if (!isAccepting && (found?.mask.rle.counts ?? "") !== counts) {
+      store.threshold = null; // undone, or of another page
       setThreshold(0);
-    } else if (!isAccepting && (found?.mask.rle.counts ?? "") !== counts) setThreshold(0); // undone, or of another page
+    }
     if (!isAccepting) counts = found?.mask.rle.counts ?? "";
     if (found) void show();
   });

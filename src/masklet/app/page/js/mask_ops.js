@@ -25,6 +25,18 @@ export function combine(one, other, operation) {
 }
 
 /**
+ * Return `mask` with the pixels of `part` inside a box.
+ * @param {Mask} mask @param {Mask} part
+ * @param {[number, number, number, number]} box left, top, right, bottom in whole pixels
+ * @returns {Mask}
+ */
+export function replaceWithin(mask, part, [left, top, right, bottom]) {
+  const result = { ...mask, data: mask.data.slice() };
+  for (let y = top; y < bottom; y++) result.data.set(part.data.subarray(y * mask.width + left, y * mask.width + right), y * mask.width + left);
+  return result;
+}
+
+/**
  * Set the pixels within a distance of a line, in place.
  * @param {Mask} mask
  * @param {{x: number, y: number}} from @param {{x: number, y: number}} to @param {number} radius in pixels

@@ -61,6 +61,8 @@ export class Store extends EventTarget {
     this.tool = "click";
     /** @type {[number, number, number, number] | null} the part of the image that is segmented at its full detail */
     this.view = null;
+    /** @type {{object: number, frame: number, value: number} | null} the threshold that was chosen for the mask of an object; its further clicks keep it */
+    this.threshold = null;
     /** @type {{object: number, frame: number, alpha: Uint8ClampedArray} | null} the mask that is shown with a soft edge */
     this.softAlpha = null;
     /** @type {Record<string, any>} theme, opacity, and what the view panel adds */
@@ -229,6 +231,11 @@ export class Store extends EventTarget {
   /** @param {number | null} objectId @param {number} [frame] @returns {PromptOf | null} */
   promptOf(objectId, frame = this.frame) {
     return this.prompts.find((one) => one.object_id === objectId && one.frame === frame) ?? null;
+  }
+
+  /** @param {number | null} objectId @returns {number} the threshold of its mask on this frame; 0 is usual */
+  thresholdOf(objectId, frame = this.frame) {
+    return this.threshold?.object === objectId && this.threshold.frame === frame ? this.threshold.value : 0;
   }
 
   /** @param {number} id */
@@ -400,7 +407,8 @@ export class Store extends EventTarget {
       const id = objectId ?? (this.begun.choice === choice ? this.begun.id : null); // a click before began the object
       const object = this.allObjects.find((one) => one.id === id);
       if (object?.locked) throw new ApiError(409, `${object.name} is locked: unlock it in the list, or choose another object`);
-      const given = Object.fromEntries(Object.entries(promptFrom(object ? this.promptOf(object.id, frame) : null)).filter(([, value]) => value !== null && value !== undefined));
+      const prompt = { threshold: object ? this.thresholdOf(object.id, frame) : 0, ...promptFrom(object ? this.promptOf(object.id, frame) : null) };
+      const given = Object.fromEntries(Object.entries(prompt).filter(([, value]) => value !== null && value !== undefined));
       const target = object ? { object: object.id } : { source: source.id, ...(this.classId === null ? {} : { class: this.classId }) };
       const { masks } = await /** @type {SessionSocket} */ (this.socket).request("prompt", { ...target, frame, ...given, ...(view ? { view } : {}) });
       if (masks.length) this.begun = { choice, id: masks[0].object };

@@ -1,6 +1,8 @@
 /** Tools of the viewer, and the first of them: click, box and hover. */
 
 import { ApiError } from "./api.js";
+import { replaceWithin } from "./mask_ops.js";
+import { decodeRle, encodeRle } from "./rle.js";
 
 /** @typedef {{x: number, y: number, button: number, alt: boolean, shift: boolean, pressure: number}} Pointer in pixels of the image */
 /** @typedef {import("./store.js").Store} Store */
@@ -173,8 +175,10 @@ export function candidateCycler(store) {
         candidates = (await /** @type {import("./api.js").SessionSocket} */ (store.socket).request("predict", fields)).masks;
         key = current;
         index = 0;
-        const shown = store.masks.get(/** @type {number} */ (store.objectId))?.rle.counts;
-        if (candidates.length > 1 && candidates[0].rle.counts === shown) index = 1;
+        const shown = store.masks.get(/** @type {number} */ (store.objectId))?.rle;
+        const { view } = store;
+        if (view && shown) candidates = candidates.map((one) => ({ ...one, rle: encodeRle(replaceWithin(decodeRle(shown), decodeRle(one.rle), view)) }));
+        if (candidates.length > 1 && candidates[0].rle.counts === shown?.counts) index = 1;
       } else index = (index + 1) % candidates.length;
       const chosen = candidates[index];
       await store.api.request("PUT", `${store.path}/masks`, {
