@@ -123,15 +123,32 @@ class Labeler:
                 images.append(str(error))
             except Exception as error:
                 images.append(unexpected_failure(item.path, error))
-        detections = iter(self._detect([image for image in images if isinstance(image, SourceImage)]))
-        done = []
-        for item, fingerprint, image in zip(items, fingerprints, images, strict=True):
-            if isinstance(image, str):
-                record = ImageAnnotation(item.name, item.path, None, split=item.split, failure=image)
-            else:
-                record = self._annotate_image(item, image, next(detections))
-            done.append(InputDone.from_record(item, fingerprint, record))
+        records = self.annotate_images(items, images)
+        done = (InputDone.from_record(*row) for row in zip(items, fingerprints, records, strict=True))
         yield BatchDone(tuple(done), self._models.class_names)
+
+    def annotate_images(
+        self, items: Sequence[InputFile], images: Sequence[SourceImage | str]
+    ) -> list[ImageAnnotation]:
+        """Annotate images that are in memory; a text in place of an image is why it could not be read.
+
+        An image that ends in an error becomes a record with a failure.
+
+        Raises:
+            MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
+        """
+        detections = iter(self._detect([image for image in images if isinstance(image, SourceImage)]))
+        return [
+            ImageAnnotation(item.name, item.path, None, split=item.split, failure=image)
+            if isinstance(image, str)
+            else self._annotate_image(item, image, next(detections))
+            for item, image in zip(items, images, strict=True)
+        ]
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The class names known so far; some detectors name a class only when they detect it."""
+        return self._models.class_names
 
     def _detect(self, images: Sequence[SourceImage]) -> list[Detections | str]:
         """The detections of each image, or why it failed: one image does not fail the others."""
