@@ -1,0 +1,391 @@
+"""Run a stage over the items of a source: resumable, shared between processes, one file for each item.
+
+    OUT/batch.json      the task and its settings, the same for all processes
+    OUT/items/          the file of each finished item
+    OUT/failed/         why an item failed, until it succeeds
+    OUT/manifest/       a line for each item
+
+A process takes the lease of an item, reads it, processes it, writes its file and its line, and gives the lease back.
+Whatever stops it, the next one processes the items that have no complete file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from masklet.annotate.annotation_records import unexpected_failure
+from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError, SourceError
+from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
+from masklet.scale.items import Item, ItemSource, shard_key
+from masklet.scale.leases import Leases
+from masklet.scale.manifest import ManifestRow, ManifestWriter, read_manifests
+from masklet.scale.read_ahead import ItemContent, read_ahead, read_item
+from masklet.scale.redact_urls import redact_urls
+from masklet.scale.shards import name_hash
+from masklet.scale.stage_rows import Cell, InputColumns, OutputColumns
+from masklet.scale.storage import join_location, storage_of
+
+__all__ = ["BatchOptions", "BatchProgress", "StageFunction", "run_batch"]
+
+Outcome: TypeAlias = Literal["done", "failed", "finished before"]
+StageFunction: TypeAlias = "Callable[[InputColumns], OutputColumns]"
+"""A `masklet.scale.Stage`, or a function like one."""
+
+SETTINGS_FILE = "batch.json"
+STATE_FOLDER = ".masklet"
+MAX_STORING = 8
+"""Items whose files are being written while the stage goes on."""
+MAX_DEFERRED = 1000
+"""Items of other processes that are remembered before it is asked which are finished."""
+POLL_S = 5.0
+"""Between two looks at the items that other processes have."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run.
+
+    Args:
+        batch_size: Images that go into the stage together; a video goes alone.
+        read_ahead: Items that are read before the stage needs them.
+        read_threads: Threads that read them.
+        lease_s: Seconds after which the item of a process that stands still is taken by another one.
+        resume: Keep the items that are finished; False: process those of the shard again.
+
+    Raises:
+        InputError: if a number is not positive.
+    """
+
+    batch_size: int = 1
+    read_ahead: int = 16
+    read_threads: int = 4
+    lease_s: float = 120.0
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "read_ahead", "read_threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)!r} is too few: use 1 or more")
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """The state of a run after an item.
+
+    Args:
+        item: Its name.
+        outcome: "done", "failed", or "finished before": by an earlier run, or by another process of this one.
+        error: Why it failed.
+        seconds: Of the stage.
+        done, failed, finished_before: Items until now.
+    """
+
+    item: str
+    outcome: Outcome
+    error: str
+    seconds: float
+    done: int
+    failed: int
+    finished_before: int
+
+
+def run_batch(
+    source: ItemSource,
+    stage: StageFunction,
+    out: str | os.PathLike[str],
+    options: BatchOptions | None = None,
+    *,
+    settings: Mapping[str, Cell] | None = None,
+) -> Iterator[BatchProgress]:
+    """Process the items of `source` that are not finished, and yield the progress after each.
+
+    Several processes may do so at once, with different shards or with the same: no item is processed twice. An item
+    that fails has a row with the reason; the others go on. Items that another process has at the end are waited for,
+    and processed if that process ends before.
+
+    `settings` are stored with the output: a run with others is refused.
+
+    Example:
+        >>> from masklet.scale import Segmenter
+        >>> for progress in run_batch(ItemSource(["photos"]), Segmenter(), "out"):  # doctest: +SKIP
+        ...     print(progress.item, progress.outcome, progress.error)
+
+    Raises:
+        SourceError: if the source has no item, or cannot be listed.
+        InputError: if `out` has a run with other settings.
+        OutputError: if `out` cannot be written.
+        ModelError, MissingExtraError: if a model cannot be opened.
+    """
+    yield from _BatchRun(source, stage, os.fspath(out), options or BatchOptions()).run(settings or {})
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An item, and what became of it on a thread: it is finished, busy (another process has it), or ready."""
+
+    item: Item
+    state: Literal["finished", "busy", "ready"]
+    content: ItemContent | None = field(default=None, repr=False)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What became of an item."""
+
+    item: Item
+    outcome: Outcome
+    error: str = ""
+    seconds: float = 0.0
+
+
+class _BatchRun:
+    """The state of a run in one process."""
+
+    def __init__(self, source: ItemSource, stage: StageFunction, out: str, options: BatchOptions) -> None:
+        self.source, self.stage, self.out, self.options = source, stage, out, options
+        self.storage = storage_of(out)
+        self.started_at = time.time()
+        self.leases = Leases(self.storage, join_location(out, f"{STATE_FOLDER}/leases"), options.lease_s)
+        key = f"{source.shard.index:05d}-of-{source.shard.count:05d}.{self.leases.owner.key}"
+        self.manifest = ManifestWriter(self.storage, out, key)
+        self.temp_dir = Path()
+        self.known: dict[int, int] = {}
+        """Size of the file of each finished item of the shard, by the hash of its name."""
+        self.deferred: list[Item] = []
+        self.storing: deque[Future[_Stored]] = deque()
+        self.counts: Counter[Outcome] = Counter()
+
+    def run(self, settings: Mapping[str, Cell]) -> Iterator[BatchProgress]:
+        self._check_settings(settings)
+        if self.options.resume:
+            shard = self.source.shard
+            rows = (row for row in read_manifests(self.storage, self.out) if row.outcome == "done")
+            self.known = {name_hash(row.item): row.size for row in rows if shard.has(shard_key(row.item))}
+        with ExitStack() as stack:
+            self.temp_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="masklet-batch-")))
+            stack.enter_context(self.leases)
+            stack.enter_context(self.manifest)
+            self.writers = ThreadPoolExecutor(4, thread_name_prefix="masklet batch")
+            stack.callback(self.writers.shutdown)  # it waits for the files that are being written
+            yield from self._process(self.source)
+            if not self.source.num_listed:
+                raise SourceError(
+                    f"{', '.join(map(repr, self.source.sources)):.200} has none of the {self.source.kind}; they end in "
+                    f"{', '.join(self.source.suffixes)}: check the path"
+                )
+            while self.deferred:
+                yield from self._drop_finished()
+                if self.deferred:
+                    again, self.deferred = self.deferred, []
+                    before = len(again)
+                    yield from self._process(self._listed_again(again))
+                    if len(self.deferred) == before:
+                        time.sleep(min(POLL_S, self.options.lease_s / 4))
+
+    def _check_settings(self, settings: Mapping[str, Cell]) -> None:
+        """Store the settings of the run, or compare them with those of the run that `out` has."""
+        location = join_location(self.out, SETTINGS_FILE)
+        content = json.dumps(dict(settings), indent=2, sort_keys=True).encode() + b"\n"
+        if self.storage.create(location, content):
+            return
+        if not self.options.resume:
+            self.storage.write(location, content)
+            return
+        try:
+            before, now = json.loads(self.storage.read(location)), json.loads(content)
+            changes = {name for name in {**before, **now} if before.get(name) != now.get(name)}
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{location} is no file of a batch ({error}): choose another folder") from error
+        if changes:
+            listed = "; ".join(
+                f"{name} was {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in sorted(changes)
+            )
+            raise InputError(
+                f"{self.out} has a batch with other settings ({listed}): use the same, choose another folder, or "
+                "process the items again (resume=False, --overwrite)"
+            )
+
+    def _process(self, items: Iterable[Item]) -> Iterator[BatchProgress]:
+        """Process the items that are not finished; those of other processes are deferred."""
+        ready = list[_Prepared]()
+        options = self.options
+        ahead = read_ahead(items, self._prepare, threads=options.read_threads, max_items=options.read_ahead)
+        with closing(ahead):
+            for prepared in ahead:
+                if prepared.state == "ready":
+                    ready.append(prepared)
+                    if len(ready) >= options.batch_size or prepared.item.is_video:
+                        yield from self._run_stage(ready)
+                        ready = []
+                elif prepared.state == "busy":
+                    yield from self._defer(prepared.item)
+                else:
+                    yield self._count(_Stored(prepared.item, "finished before"))
+            yield from self._run_stage(ready)
+        while self.storing:
+            yield self._count(self.storing.popleft().result())
+
+    def _prepare(self, item: Item) -> _Prepared:
+        """Find out whether an item is to be processed, take its lease and read it; on a thread."""
+        if self._is_known(item.name):
+            return _Prepared(item, "finished")
+        if not self.leases.take(item.name):
+            return _Prepared(item, "busy")
+        if self._is_finished(item):
+            self.leases.release(item.name)
+            return _Prepared(item, "finished")
+        try:
+            return _Prepared(item, "ready", read_item(item, self.temp_dir))
+        except InputError as error:
+            return _Prepared(item, "ready", problem=str(error))
+        except MaskletError:
+            raise
+        except Exception as error:
+            return _Prepared(item, "ready", problem=unexpected_failure(item.source, error))
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the manifests of earlier runs have the item, and its file is complete; objects always are."""
+        size = self.known.get(name_hash(name))
+        if size is None or self.storage.is_remote:
+            return size is not None
+        location = file_of_item(self.out, ITEMS_FOLDER, name)
+        return any(
+            file is not None and file.size == size
+            for file in (self.storage.find(location + suffix) for suffix in (".json", ".npz"))
+        )
+
+    def _is_finished(self, item: Item) -> bool:
+        """Whether another process has finished the item since, or failed to, or was killed before it wrote its line."""
+        failed = self.storage.find(file_of_item(self.out, FAILED_FOLDER, item.name) + ".json")
+        if failed is not None and failed.modified is not None and failed.modified >= self.started_at:
+            return True
+        if not self.options.resume:
+            location = file_of_item(self.out, ITEMS_FOLDER, item.name)
+            files = (self.storage.find(location + suffix) for suffix in (".json", ".npz"))
+            return any(file is not None and (file.modified or 0) >= self.started_at for file in files)
+        found = read_item_file(self.out, item.name, self.storage)
+        if found is None:
+            return False
+        row, size = found
+        self.manifest.add(self._manifest_row(item, str(row.get("sha256", "")), size, 0.0, ""))
+        return True
+
+    def _count(self, stored: _Stored) -> BatchProgress:
+        self.counts[stored.outcome] += 1
+        numbers = (self.counts[outcome] for outcome in get_args(Outcome))
+        return BatchProgress(stored.item.name, stored.outcome, stored.error, stored.seconds, *numbers)
+
+    def _defer(self, item: Item) -> Iterator[BatchProgress]:
+        """Remember an item of another process; of an archive, its content is read again if it is needed."""
+        self.deferred.append(replace(item, content=None))
+        if len(self.deferred) >= MAX_DEFERRED:
+            yield from self._drop_finished()
+
+    def _drop_finished(self) -> Iterator[BatchProgress]:
+        """Count the deferred items that other processes have finished meanwhile."""
+        waiting = []
+        for item in self.deferred:
+            locations = [file_of_item(self.out, folder, item.name) for folder in (ITEMS_FOLDER, FAILED_FOLDER)]
+            files = (self.storage.find(one + suffix) for one in locations for suffix in (".json", ".npz"))
+            if any(file is not None and (file.modified or 0) >= self.started_at for file in files):
+                yield self._count(_Stored(item, "finished before"))
+            else:
+                waiting.append(item)
+        self.deferred = waiting
+
+    def _listed_again(self, items: Sequence[Item]) -> Iterator[Item]:
+        archived = {item.name for item in items if shard_key(item.name) != item.name}
+        yield from (item for item in items if item.name not in archived)
+        if archived:
+            yield from (item for item in self.source if item.name in archived)
+
+    def _run_stage(self, batch: Sequence[_Prepared]) -> Iterator[BatchProgress]:
+        """Process items that are read, and write what comes out on threads."""
+        images = [one for one in batch if not one.problem and not one.item.is_video]
+        videos = [[one] for one in batch if not one.problem and one.item.is_video]
+        for one in batch:
+            if one.problem:
+                self.storing.append(self.writers.submit(self._store, one, {"error": one.problem}, 0.0))
+        for group in [images, *videos]:
+            if group:
+                started = time.monotonic()
+                rows = self._call_stage(group)
+                seconds = (time.monotonic() - started) / len(group)
+                for one, row in zip(group, rows, strict=True):
+                    self.storing.append(self.writers.submit(self._store, one, row, seconds))
+        while len(self.storing) > MAX_STORING or (self.storing and self.storing[0].done()):
+            yield self._count(self.storing.popleft().result())
+
+    def _call_stage(self, batch: Sequence[_Prepared]) -> list[Mapping[str, Cell]]:
+        """Return the row of each item; where the stage fails as a whole, its items go in one by one."""
+        try:
+            columns = self.stage(_columns(batch))
+        except (ModelError, MissingExtraError, OutputError):
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                return [row for one in batch for row in self._call_stage([one])]
+            source = batch[0].item.source
+            return [{"error": str(error) if isinstance(error, InputError) else unexpected_failure(source, error)}]
+        return [{name: column[row] for name, column in columns.items()} for row in range(len(batch))]
+
+    def _store(self, one: _Prepared, row: Mapping[str, Cell], seconds: float) -> _Stored:
+        """Write the file and the line of an item, and give its lease back; on a thread."""
+        item, content = one.item, one.content
+        error = redact_urls(str(row.get("error") or ""))
+        digest = "" if content is None else content.sha256
+        if content is not None:
+            content.discard()
+        if self.leases.is_lost(item.name):  # whoever has it now writes it
+            self.leases.release(item.name)
+            return _Stored(item, "finished before")
+        failure = file_of_item(self.out, FAILED_FOLDER, item.name) + ".json"
+        if error:
+            size = 0
+            document = json.dumps({"item": item.name, "source": item.source, "error": error}) + "\n"
+            self.storage.write(failure, document.encode())
+        else:
+            suffix, encoded = encode_row({"item": item.name, "sha256": digest, **row})
+            size = len(encoded)
+            self.storage.write(file_of_item(self.out, ITEMS_FOLDER, item.name) + suffix, encoded)
+            self.storage.remove(failure)
+        self.manifest.add(self._manifest_row(item, digest, size, seconds, error))
+        self.leases.release(item.name)
+        return _Stored(item, "failed" if error else "done", error, seconds)
+
+    def _manifest_row(self, item: Item, digest: str, size: int, seconds: float, error: str) -> ManifestRow:
+        return ManifestRow(
+            item=item.name,
+            source=item.source,
+            sha256=digest,
+            size=size,
+            seconds=round(seconds, 4),
+            outcome="failed" if error else "done",
+            error=error,
+            shard=str(self.source.shard),
+            at=round(time.time(), 3),
+        )
+
+
+def _columns(batch: Sequence[_Prepared]) -> InputColumns:
+    """Return the input columns of a stage: images as bytes, a video as a path."""
+    columns: dict[str, list[Cell]] = {"item": [one.item.name for one in batch]}
+    contents = [one.content for one in batch if one.content is not None]
+    if batch[0].item.is_video:
+        columns["path"] = [str(one.path) for one in contents]
+    else:
+        columns["bytes"] = [one.content for one in contents]
+    for name in sorted({name for one in batch for name in one.item.prompts}):
+        columns[name] = [one.item.prompts.get(name) for one in batch]
+    return columns
