@@ -127,9 +127,7 @@ class Labeler:
         done = (InputDone.from_record(*row) for row in zip(items, fingerprints, records, strict=True))
         yield BatchDone(tuple(done), self._models.class_names)
 
-    def annotate_images(
-        self, items: Sequence[InputFile], images: Sequence[SourceImage | str]
-    ) -> list[ImageAnnotation]:
+    def annotate_images(self, items: Sequence[InputFile], images: Sequence[SourceImage | str]) -> list[ImageAnnotation]:
         """Annotate images that are in memory; a text in place of an image is why it could not be read.
 
         An image that ends in an error becomes a record with a failure.

@@ -89,8 +89,16 @@ class Stage(ABC):
             InputError: if the batch has no column with pixels.
             ModelError, MissingExtraError: if a model cannot be opened, which fails every row.
         """
-        cells = [row.to_cells() for row in self.process(read_rows(batch))]
+        return self.to_columns(self.process(read_rows(batch)))
+
+    def to_columns(self, outputs: Sequence[StageOutput]) -> OutputColumns:
+        """Return rows as the columns of the stage."""
+        cells = [row.to_cells() for row in outputs]
         return {name: [row[name] for row in cells] for name in self.columns}
+
+    def failed(self, name: str, reason: str) -> StageOutput:
+        """Return the row of an item that failed."""
+        return StageOutput(name, error=reason)
 
 
 @dataclass(frozen=True)
@@ -121,14 +129,10 @@ class ModelStage(Stage):
             except (MissingExtraError, ModelError):
                 raise
             except MaskletError as error:
-                outputs.append(self.failed(row, str(error)))
+                outputs.append(self.failed(row.name, str(error)))
             except Exception as error:
-                outputs.append(self.failed(row, unexpected_failure(row.name, error)))
+                outputs.append(self.failed(row.name, unexpected_failure(row.name, error)))
         return outputs
-
-    def failed(self, row: StageInput, reason: str) -> StageOutput:
-        """Return the row of an item that failed."""
-        return StageOutput(row.name, error=reason)
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,10 @@ class Annotator(Stage):
             records += labeler.annotate_images([InputFile(row.name, row.path or row.name) for row in part], images)
         return [_annotated(record, labeler.class_names) for record in records]
 
+    def failed(self, name: str, reason: str) -> StageOutput:
+        """See Stage."""
+        return StageOutput(name, error=reason, extra={"classes": [], "names": []})
+
 
 def _annotated(record: ImageAnnotation, names: dict[int, str]) -> StageOutput:
     objects = tuple(
@@ -256,10 +264,10 @@ class Embedder(ModelStage):
             row.name, image.size, extra={"embedding": values.ravel(), "shape": [int(side) for side in values.shape]}
         )
 
-    def failed(self, row: StageInput, reason: str) -> StageOutput:
-        """See ModelStage."""
+    def failed(self, name: str, reason: str) -> StageOutput:
+        """See Stage."""
         empty = np.zeros(0, np.float32)
-        return StageOutput(row.name, error=reason, extra={"embedding": empty, "shape": [0]})
+        return StageOutput(name, error=reason, extra={"embedding": empty, "shape": [0]})
 
 
 @dataclass(frozen=True)
@@ -317,9 +325,9 @@ class VideoTracker(ModelStage):
         }
         return StageOutput(row.name, video.size, video.objects, extra=extra)
 
-    def failed(self, row: StageInput, reason: str) -> StageOutput:
-        """See ModelStage."""
-        return StageOutput(row.name, error=reason, extra={"frames": [], "num_frames": 0, "seams": "[]"})
+    def failed(self, name: str, reason: str) -> StageOutput:
+        """See Stage."""
+        return StageOutput(name, error=reason, extra={"frames": [], "num_frames": 0, "seams": "[]"})
 
 
 @contextmanager
