@@ -137,6 +137,10 @@ class Leases:
                 for number in range(lease.number, -1, -1):  # those of earlier owners too
                     self.storage.remove(self._location(name, number))
 
+    def num_ended(self, name: str) -> int:
+        """Return how many processes ended, or stood still, that had the lease of an item before this one."""
+        return self._held[name].number
+
     def is_lost(self, name: str) -> bool:
         """Whether another process has taken the lease, as this one stood still for longer than it lasts."""
         lease = self._held[name]

@@ -21,21 +21,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
 from masklet.annotate.annotation_records import unexpected_failure
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError, SourceError
+from masklet.scale.crash_marks import CrashMarks
 from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
 from masklet.scale.leases import Leases
 from masklet.scale.manifest import ManifestRow, ManifestWriter, read_manifests
 from masklet.scale.read_ahead import ItemContent, read_ahead, read_item
 from masklet.scale.redact_urls import redact_urls
-from masklet.scale.shards import name_hash
+from masklet.scale.shards import Shard, name_hash
 from masklet.scale.stage_rows import Cell, InputColumns, OutputColumns
 from masklet.scale.storage import join_location, storage_of
 
-__all__ = ["BatchOptions", "BatchProgress", "StageFunction", "run_batch"]
+__all__ = ["BatchOptions", "BatchProgress", "BatchWorker", "StageFunction", "check_batch_settings", "run_batch"]
 
 Outcome: TypeAlias = Literal["done", "failed", "finished before"]
 StageFunction: TypeAlias = "Callable[[InputColumns], OutputColumns]"
@@ -61,6 +63,7 @@ class BatchOptions:
         read_threads: Threads that read them.
         lease_s: Seconds after which the item of a process that stands still is taken by another one.
         resume: Keep the items that are finished; False: process those of the shard again.
+        max_crashes: How often an item may end the process that runs it alone, before it is a failed item.
 
     Raises:
         InputError: if a number is not positive.
@@ -71,9 +74,10 @@ class BatchOptions:
     read_threads: int = 4
     lease_s: float = 120.0
     resume: bool = True
+    max_crashes: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "read_ahead", "read_threads"):
+        for name in ("batch_size", "read_ahead", "read_threads", "max_crashes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)!r} is too few: use 1 or more")
 
@@ -126,7 +130,46 @@ def run_batch(
         OutputError: if `out` cannot be written.
         ModelError, MissingExtraError: if a model cannot be opened.
     """
-    yield from _BatchRun(source, stage, os.fspath(out), options or BatchOptions()).run(settings or {})
+    options = options or BatchOptions()
+    check_batch_settings(os.fspath(out), settings or {}, resume=options.resume)
+    with BatchWorker(stage, out, options, source.shard) as worker:
+        if options.resume:
+            worker.read_finished()
+        yield from worker.process(source)
+    if not source.num_listed:
+        raise SourceError(
+            f"{', '.join(map(repr, source.sources)):.200} has none of the {source.kind}; they end in "
+            f"{', '.join(source.suffixes)}: check the path"
+        )
+
+
+def check_batch_settings(out: str, settings: Mapping[str, Cell], *, resume: bool) -> None:
+    """Store the settings of a run, or compare them with those of the run that `out` has.
+
+    Raises:
+        InputError: if `out` has a run with other settings, which is to be resumed.
+        OutputError: if `out` cannot be written.
+    """
+    storage, location = storage_of(out), join_location(out, SETTINGS_FILE)
+    content = json.dumps(dict(settings), indent=2, sort_keys=True).encode() + b"\n"
+    if storage.create(location, content):
+        return
+    if not resume:
+        storage.write(location, content)
+        return
+    try:
+        before, now = json.loads(storage.read(location)), json.loads(content)
+        changes = {name for name in {**before, **now} if before.get(name) != now.get(name)}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{location} is no file of a batch ({error}): choose another folder") from error
+    if changes:
+        listed = "; ".join(
+            f"{name} was {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in sorted(changes)
+        )
+        raise InputError(
+            f"{out} has a batch with other settings ({listed}): use the same, choose another folder, or "
+            "process the items again (resume=False, --overwrite)"
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +180,8 @@ class _Prepared:
     state: Literal["finished", "busy", "ready"]
     content: ItemContent | None = field(default=None, repr=False)
     problem: str = ""
+    is_suspect: bool = False
+    """A process ended that had it."""
 
 
 @dataclass(frozen=True)
@@ -149,72 +194,76 @@ class _Stored:
     seconds: float = 0.0
 
 
-class _BatchRun:
-    """The state of a run in one process."""
+class BatchWorker:
+    """Processes items into `out`, in one process of a run; a context manager.
 
-    def __init__(self, source: ItemSource, stage: StageFunction, out: str, options: BatchOptions) -> None:
-        self.source, self.stage, self.out, self.options = source, stage, out, options
-        self.storage = storage_of(out)
+    Example:
+        >>> with BatchWorker(Segmenter(), "out") as worker:  # doctest: +SKIP
+        ...     for progress in worker.process(ItemSource(["photos"])):
+        ...         print(progress.item, progress.outcome)
+    """
+
+    def __init__(
+        self,
+        stage: StageFunction,
+        out: str | os.PathLike[str],
+        options: BatchOptions | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        self.stage, self.out = stage, os.fspath(out)
+        self.options, self.shard = options or BatchOptions(), shard or Shard()
+        self.storage = storage_of(self.out)
         self.started_at = time.time()
-        self.leases = Leases(self.storage, join_location(out, f"{STATE_FOLDER}/leases"), options.lease_s)
-        key = f"{source.shard.index:05d}-of-{source.shard.count:05d}.{self.leases.owner.key}"
-        self.manifest = ManifestWriter(self.storage, out, key)
+        self.leases = Leases(self.storage, join_location(self.out, f"{STATE_FOLDER}/leases"), self.options.lease_s)
+        self.crash_marks = CrashMarks(
+            self.storage, join_location(self.out, f"{STATE_FOLDER}/crashes"), self.options.max_crashes
+        )
+        key = f"{self.shard.index:05d}-of-{self.shard.count:05d}.{self.leases.owner.key}"
+        self.manifest = ManifestWriter(self.storage, self.out, key)
         self.temp_dir = Path()
         self.known: dict[int, int] = {}
         """Size of the file of each finished item of the shard, by the hash of its name."""
         self.deferred: list[Item] = []
         self.storing: deque[Future[_Stored]] = deque()
         self.counts: Counter[Outcome] = Counter()
+        self._open = ExitStack()
 
-    def run(self, settings: Mapping[str, Cell]) -> Iterator[BatchProgress]:
-        self._check_settings(settings)
-        if self.options.resume:
-            shard = self.source.shard
-            rows = (row for row in read_manifests(self.storage, self.out) if row.outcome == "done")
-            self.known = {name_hash(row.item): row.size for row in rows if shard.has(shard_key(row.item))}
+    def __enter__(self) -> BatchWorker:
         with ExitStack() as stack:
             self.temp_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="masklet-batch-")))
             stack.enter_context(self.leases)
             stack.enter_context(self.manifest)
             self.writers = ThreadPoolExecutor(4, thread_name_prefix="masklet batch")
             stack.callback(self.writers.shutdown)  # it waits for the files that are being written
-            yield from self._process(self.source)
-            if not self.source.num_listed:
-                raise SourceError(
-                    f"{', '.join(map(repr, self.source.sources)):.200} has none of the {self.source.kind}; they end in "
-                    f"{', '.join(self.source.suffixes)}: check the path"
-                )
-            while self.deferred:
-                yield from self._drop_finished()
-                if self.deferred:
-                    again, self.deferred = self.deferred, []
-                    before = len(again)
-                    yield from self._process(self._listed_again(again))
-                    if len(self.deferred) == before:
-                        time.sleep(min(POLL_S, self.options.lease_s / 4))
+            self._open = stack.pop_all()
+        return self
 
-    def _check_settings(self, settings: Mapping[str, Cell]) -> None:
-        """Store the settings of the run, or compare them with those of the run that `out` has."""
-        location = join_location(self.out, SETTINGS_FILE)
-        content = json.dumps(dict(settings), indent=2, sort_keys=True).encode() + b"\n"
-        if self.storage.create(location, content):
-            return
-        if not self.options.resume:
-            self.storage.write(location, content)
-            return
-        try:
-            before, now = json.loads(self.storage.read(location)), json.loads(content)
-            changes = {name for name in {**before, **now} if before.get(name) != now.get(name)}
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{location} is no file of a batch ({error}): choose another folder") from error
-        if changes:
-            listed = "; ".join(
-                f"{name} was {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in sorted(changes)
-            )
-            raise InputError(
-                f"{self.out} has a batch with other settings ({listed}): use the same, choose another folder, or "
-                "process the items again (resume=False, --overwrite)"
-            )
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def read_finished(self) -> None:
+        """Read from the manifests which items of the shard are finished, so that they cost no look at their files."""
+        rows = (row for row in read_manifests(self.storage, self.out) if row.outcome == "done")
+        self.known = {name_hash(row.item): row.size for row in rows if self.shard.has(shard_key(row.item))}
+
+    def process(self, items: Iterable[Item]) -> Iterator[BatchProgress]:
+        """Process items, and wait for those that other processes have; `items` can be iterated again.
+
+        Raises:
+            OutputError: if `out` cannot be written.
+            ModelError, MissingExtraError: if a model cannot be opened.
+        """
+        yield from self._process(items)
+        while self.deferred:
+            yield from self._drop_finished()
+            if self.deferred:
+                again, self.deferred = self.deferred, []
+                before = len(again)
+                yield from self._process(_listed_again(again, items))
+                if len(self.deferred) == before:
+                    time.sleep(min(POLL_S, self.options.lease_s / 4))
 
     def _process(self, items: Iterable[Item]) -> Iterator[BatchProgress]:
         """Process the items that are not finished; those of other processes are deferred."""
@@ -246,7 +295,8 @@ class _BatchRun:
             self.leases.release(item.name)
             return _Prepared(item, "finished")
         try:
-            return _Prepared(item, "ready", read_item(item, self.temp_dir))
+            content = read_item(item, self.temp_dir)
+            return _Prepared(item, "ready", content, is_suspect=self.leases.num_ended(item.name) > 0)
         except InputError as error:
             return _Prepared(item, "ready", problem=str(error))
         except MaskletError:
@@ -304,23 +354,17 @@ class _BatchRun:
                 waiting.append(item)
         self.deferred = waiting
 
-    def _listed_again(self, items: Sequence[Item]) -> Iterator[Item]:
-        archived = {item.name for item in items if shard_key(item.name) != item.name}
-        yield from (item for item in items if item.name not in archived)
-        if archived:
-            yield from (item for item in self.source if item.name in archived)
-
     def _run_stage(self, batch: Sequence[_Prepared]) -> Iterator[BatchProgress]:
         """Process items that are read, and write what comes out on threads."""
-        images = [one for one in batch if not one.problem and not one.item.is_video]
-        videos = [[one] for one in batch if not one.problem and one.item.is_video]
+        images = [one for one in batch if not one.problem and not one.item.is_video and not one.is_suspect]
+        alone = [[one] for one in batch if not one.problem and (one.item.is_video or one.is_suspect)]
         for one in batch:
             if one.problem:
                 self.storing.append(self.writers.submit(self._store, one, {"error": one.problem}, 0.0))
-        for group in [images, *videos]:
+        for group in [images, *alone]:
             if group:
                 started = time.monotonic()
-                rows = self._call_stage(group)
+                rows = self._call_stage(group) if not group[0].is_suspect else [self._call_alone(group[0])]
                 seconds = (time.monotonic() - started) / len(group)
                 for one, row in zip(group, rows, strict=True):
                     self.storing.append(self.writers.submit(self._store, one, row, seconds))
@@ -339,6 +383,19 @@ class _BatchRun:
             source = batch[0].item.source
             return [{"error": str(error) if isinstance(error, InputError) else unexpected_failure(source, error)}]
         return [{name: column[row] for name, column in columns.items()} for row in range(len(batch))]
+
+    def _call_alone(self, one: _Prepared) -> Mapping[str, Cell]:
+        """Return the row of an item that a process had which ended; it may be what ended it."""
+        name = one.item.name
+        if self.crash_marks.add(name):
+            [row] = self._call_stage([one])
+        else:
+            row = {
+                "error": f"{one.item.source}: the process ended {self.options.max_crashes} times while this item ran "
+                "alone; it crashes a library or needs more memory than there is: remove it, or make it smaller"
+            }
+        self.crash_marks.clear(name)
+        return row
 
     def _store(self, one: _Prepared, row: Mapping[str, Cell], seconds: float) -> _Stored:
         """Write the file and the line of an item, and give its lease back; on a thread."""
@@ -373,9 +430,17 @@ class _BatchRun:
             seconds=round(seconds, 4),
             outcome="failed" if error else "done",
             error=error,
-            shard=str(self.source.shard),
+            shard=str(self.shard),
             at=round(time.time(), 3),
         )
+
+
+def _listed_again(waiting: Sequence[Item], items: Iterable[Item]) -> Iterator[Item]:
+    """Yield items that waited; of archives, whose content was not kept, as they are listed in `items` once more."""
+    archived = {item.name for item in waiting if shard_key(item.name) != item.name}
+    yield from (item for item in waiting if item.name not in archived)
+    if archived:
+        yield from (item for item in items if item.name in archived)
 
 
 def _columns(batch: Sequence[_Prepared]) -> InputColumns:
