@@ -10,6 +10,7 @@ import typer
 from masklet.cli import bench, check_data, eval, project
 from masklet.cli.annotate import annotate
 from masklet.cli.app import app as open_app
+from masklet.cli.batch import batch, merge
 from masklet.cli.console import (
     ExitCode,
     one_line_warnings,
@@ -50,6 +51,8 @@ app.command("generate")(generate)
 app.command("auto", hidden=True)(generate)
 app.command("track", cls=OrderedOptionsCommand)(track)
 app.command("annotate")(annotate)
+app.command("batch")(batch)
+app.command("batch-merge", hidden=True)(merge)
 app.command("predict")(predict)
 app.command("models")(models)
 app.command("info")(info)
@@ -83,6 +86,7 @@ def main(
     masklet generate dog.jpg                         every object
     masklet track dog.mp4 --point 150,150            the object through a video
     masklet annotate photos --det-model everything   labels for a folder
+    masklet batch s3://b/photos --out s3://b/masks   millions of images, on many machines
     masklet val --data photos                        accuracy on your own data
     masklet train --data photos --out run --epochs 9 training on your own data
     masklet app photos/                              a page on which you point at objects
@@ -110,6 +114,8 @@ def run(args: list[str] | None = None) -> None:
     words = [word for word in words if word != "--verbose"]
     if words[:1] in (["segment"], ["track"]) and is_key_value_line(words[1:]):  # as the `yolo` command has them
         words = ["predict", *(["mode=track"] if words[0] == "track" else []), *words[1:]]
+    if words[:2] == ["batch", "merge"]:  # a folder of that name is ./merge
+        words = ["batch-merge", *words[2:]]
     set_command_args(words)
     code: object = ExitCode.ERROR
     with one_line_warnings():

@@ -103,7 +103,7 @@ def _array_place(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _process_place(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return rank and number of this process: those of torchrun, which starts processes within SLURM's, else SLURM's."""
+    """Return rank and number of this process, by torchrun, which starts processes within those of SLURM, or SLURM."""
     for index_name, count_name in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         index, count = _number(environment, index_name), _number(environment, count_name)
         if index is not None and count is not None:
