@@ -144,9 +144,6 @@ def merge(
         typer.Option("--source", metavar="SOURCE", help="Count the items that are missing; for webdataset, needed."),
     ] = None,
     samples_per_archive: Annotated[int, typer.Option(min=1, help="Of webdataset.")] = 1000,
-    task: Annotated[Task, typer.Option("--task", help="As in `masklet batch`: whether videos are meant.")] = (
-        Task.EVERYTHING
-    ),
 ) -> None:
     """Join the manifests of all shards to OUT/manifest.jsonl, and the masks to one dataset.
 
@@ -160,8 +157,9 @@ def merge(
     from masklet.scale.items import ItemSource
     from masklet.scale.merge_batch import merge_batch
     from masklet.scale.redact_urls import redact_urls
+    from masklet.scale.run_batch import read_settings
 
-    kind = "videos" if task is Task.TRACK else "images"
+    kind = "videos" if read_settings(out).get("task") == Task.TRACK.value else "images"
     items = ItemSource(source, kind, exclude=out) if source else None
     summary = merge_batch(out, to, items, samples_per_archive=samples_per_archive)  # type: ignore[arg-type]
     missing = f", {summary.missing} missing" if source else ""

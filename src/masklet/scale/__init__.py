@@ -3,10 +3,54 @@
 stages       `Segmenter`, `Annotator`, `Embedder` and `VideoTracker`: columns in, columns out
 stage_rows   the rows of such columns
 video_chunks long videos, tracked chunk by chunk
+items        images and videos of folders, lists, tables, archives and addresses
+run_batch    a stage over the items of a source, resumable and shared between processes
+merge_batch  what the processes wrote, in one manifest and one dataset
+
+Stages are imported when they are first used: what lists, reads and merges items needs no PyTorch.
 """
 
 from __future__ import annotations
 
-from masklet.scale.stages import Annotator, Embedder, Segmenter, Stage, VideoTracker
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Annotator", "Embedder", "Segmenter", "Stage", "VideoTracker"]
+if TYPE_CHECKING:
+    from masklet.scale.items import Item, ItemSource
+    from masklet.scale.merge_batch import MergeSummary, merge_batch
+    from masklet.scale.run_batch import BatchOptions, BatchProgress, run_batch
+    from masklet.scale.shards import Shard
+    from masklet.scale.stages import Annotator, Embedder, Segmenter, Stage, VideoTracker
+    from masklet.scale.webdataset import WebDatasetWriter
+
+__all__ = [
+    "Annotator",
+    "BatchOptions",
+    "BatchProgress",
+    "Embedder",
+    "Item",
+    "ItemSource",
+    "MergeSummary",
+    "Segmenter",
+    "Shard",
+    "Stage",
+    "VideoTracker",
+    "WebDatasetWriter",
+    "merge_batch",
+    "run_batch",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Annotator", "Embedder", "Segmenter", "Stage", "VideoTracker"), "stages"),
+    **dict.fromkeys(("BatchOptions", "BatchProgress", "run_batch"), "run_batch"),
+    **dict.fromkeys(("Item", "ItemSource"), "items"),
+    **dict.fromkeys(("MergeSummary", "merge_batch"), "merge_batch"),
+    "Shard": "shards",
+    "WebDatasetWriter": "webdataset",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

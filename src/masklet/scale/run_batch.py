@@ -24,7 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
-from masklet.annotate.annotation_records import unexpected_failure
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError, SourceError
 from masklet.scale.crash_marks import CrashMarks
 from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
@@ -37,7 +36,15 @@ from masklet.scale.shards import Shard, name_hash
 from masklet.scale.stage_rows import Cell, InputColumns, OutputColumns
 from masklet.scale.storage import join_location, storage_of
 
-__all__ = ["BatchOptions", "BatchProgress", "BatchWorker", "StageFunction", "check_batch_settings", "run_batch"]
+__all__ = [
+    "BatchOptions",
+    "BatchProgress",
+    "BatchWorker",
+    "StageFunction",
+    "check_batch_settings",
+    "read_settings",
+    "run_batch",
+]
 
 Outcome: TypeAlias = Literal["done", "failed", "finished before"]
 StageFunction: TypeAlias = "Callable[[InputColumns], OutputColumns]"
@@ -157,11 +164,8 @@ def check_batch_settings(out: str, settings: Mapping[str, Cell], *, resume: bool
     if not resume:
         storage.write(location, content)
         return
-    try:
-        before, now = json.loads(storage.read(location)), json.loads(content)
-        changes = {name for name in {**before, **now} if before.get(name) != now.get(name)}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{location} is no file of a batch ({error}): choose another folder") from error
+    before, now = read_settings(out), json.loads(content)
+    changes = {name for name in {**before, **now} if before.get(name) != now.get(name)}
     if changes:
         listed = "; ".join(
             f"{name} was {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in sorted(changes)
@@ -170,6 +174,25 @@ def check_batch_settings(out: str, settings: Mapping[str, Cell], *, resume: bool
             f"{out} has a batch with other settings ({listed}): use the same, choose another folder, or "
             "process the items again (resume=False, --overwrite)"
         )
+
+
+def read_settings(out: str) -> dict[str, Cell]:
+    """Return the settings of the batch that wrote into `out`.
+
+    Raises:
+        SourceError: if there is none, or it cannot be read.
+        InputError: if its file is of something else.
+    """
+    location = join_location(out, SETTINGS_FILE)
+    try:
+        settings = json.loads(storage_of(location).read(location))
+    except ValueError as error:
+        if isinstance(error, MaskletError):
+            raise
+        raise InputError(f"{location} is no file of a batch ({error}): choose another folder") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{location} is no file of a batch: choose another folder")
+    return settings
 
 
 @dataclass(frozen=True)
@@ -302,7 +325,7 @@ class BatchWorker:
         except MaskletError:
             raise
         except Exception as error:
-            return _Prepared(item, "ready", problem=unexpected_failure(item.source, error))
+            return _Prepared(item, "ready", problem=_unexpected(item, error))
 
     def _is_known(self, name: str) -> bool:
         """Whether the manifests of earlier runs have the item, and its file is complete; objects always are."""
@@ -380,8 +403,8 @@ class BatchWorker:
         except Exception as error:
             if len(batch) > 1:
                 return [row for one in batch for row in self._call_stage([one])]
-            source = batch[0].item.source
-            return [{"error": str(error) if isinstance(error, InputError) else unexpected_failure(source, error)}]
+            expected = isinstance(error, InputError)
+            return [{"error": str(error) if expected else _unexpected(batch[0].item, error)}]
         return [{name: column[row] for name, column in columns.items()} for row in range(len(batch))]
 
     def _call_alone(self, one: _Prepared) -> Mapping[str, Cell]:
@@ -441,6 +464,12 @@ def _listed_again(waiting: Sequence[Item], items: Iterable[Item]) -> Iterator[It
     yield from (item for item in waiting if item.name not in archived)
     if archived:
         yield from (item for item in items if item.name in archived)
+
+
+def _unexpected(item: Item, error: Exception) -> str:
+    from masklet.annotate.annotation_records import unexpected_failure  # it loads PyTorch, which few runs need for it
+
+    return unexpected_failure(item.source, error)
 
 
 def _columns(batch: Sequence[_Prepared]) -> InputColumns:
