@@ -46,6 +46,7 @@ LIBRARY_ERRORS = {
     "safetensors": "SafetensorError",
     "sqlite3": "DatabaseError",
     "struct": "error",
+    "tarfile": "TarError",
     "xml.etree.ElementTree": "ParseError",
     "xml.parsers.expat": "ExpatError",
     "yaml": "YAMLError",

@@ -138,7 +138,7 @@ def test_an_error_that_concerns_every_item_ends_the_run(photos: Path, out: str) 
 def test_other_settings_are_refused(photos: Path, stage: LoggingStage, out: str) -> None:
     source = ItemSource([photos])
     list(run_batch(source, stage, out, settings={"model": "a.pt", "task": "embed"}))
-    with pytest.raises(InputError, match="model was 'a.pt', now 'b.pt'"):
+    with pytest.raises(InputError, match=r"model was 'a\.pt', now 'b\.pt'"):
         list(run_batch(source, stage, out, settings={"model": "b.pt", "task": "embed"}))
     list(run_batch(source, stage, out, BatchOptions(resume=False), settings={"model": "b.pt", "task": "embed"}))
     assert len(stage.seen()) == 10

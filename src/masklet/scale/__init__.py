@@ -17,34 +17,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from masklet.scale.items import Item, ItemSource
-    from masklet.scale.merge_batch import MergeSummary, merge_batch
-    from masklet.scale.run_batch import BatchOptions, BatchProgress, run_batch
     from masklet.scale.shards import Shard
     from masklet.scale.stages import Annotator, Embedder, Segmenter, Stage, VideoTracker
     from masklet.scale.webdataset import WebDatasetWriter
 
 __all__ = [
     "Annotator",
-    "BatchOptions",
-    "BatchProgress",
     "Embedder",
     "Item",
     "ItemSource",
-    "MergeSummary",
     "Segmenter",
     "Shard",
     "Stage",
     "VideoTracker",
     "WebDatasetWriter",
-    "merge_batch",
-    "run_batch",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Annotator", "Embedder", "Segmenter", "Stage", "VideoTracker"), "stages"),
-    **dict.fromkeys(("BatchOptions", "BatchProgress", "run_batch"), "run_batch"),
     **dict.fromkeys(("Item", "ItemSource"), "items"),
-    **dict.fromkeys(("MergeSummary", "merge_batch"), "merge_batch"),
     "Shard": "shards",
     "WebDatasetWriter": "webdataset",
 }

@@ -257,10 +257,11 @@ def _stored_file(location: str, info: Mapping[str, Any]) -> StoredFile:
     """Return the file that an answer of fsspec describes; the keys depend on the scheme."""
     size = info.get("size")
     modified = next((info[key] for key in MODIFIED_KEYS if info.get(key)), None)
-    version = next((str(info[key]) for key in VERSION_KEYS if info.get(key)), "" if modified is None else str(modified))
     if isinstance(modified, datetime):
         aware = modified if modified.tzinfo is not None else modified.replace(tzinfo=timezone.utc)
         modified = aware.timestamp()
+    key = next((key for key in VERSION_KEYS if info.get(key)), "")
+    version = f"{key.lower()}={info[key]}" if key else "" if modified is None else f"modified={modified}"
     return StoredFile(
         location,
         size if isinstance(size, int) else None,

@@ -91,10 +91,10 @@ def _check_unchanged(storage: Storage, item: Item, listed: StoredFile | None, nu
     now = storage.find(item.location)
     if listed is None or now is None:  # a server that says nothing about files
         return
-    if listed.version and now.version and listed.version != now.version:
+    if listed.is_changed(now):
         raise SourceError(
-            f"{item.source!r} changed between the time it was listed and the time it was read (version "
-            f"{listed.version} then, {now.version} now): run the same again to process what is there now"
+            f"{item.source!r} changed between the time it was listed and the time it was read ("
+            f"{listed.version}, {listed.size} bytes then; {now.version}, {now.size} bytes now): run the same again to process what is there now"
         )
     if now.size is not None and now.size != num_bytes:
         raise SourceError(

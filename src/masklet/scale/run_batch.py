@@ -56,7 +56,7 @@ MAX_STORING = 8
 """Items whose files are being written while the stage goes on."""
 MAX_DEFERRED = 1000
 """Items of other processes that are remembered before it is asked which are finished."""
-POLL_S = 5.0
+FIRST_POLL_S, LONGEST_POLL_S = 0.1, 5.0
 """Between two looks at the items that other processes have."""
 
 
@@ -279,14 +279,15 @@ class BatchWorker:
             ModelError, MissingExtraError: if a model cannot be opened.
         """
         yield from self._process(items)
+        pause = FIRST_POLL_S
         while self.deferred:
             yield from self._drop_finished()
             if self.deferred:
                 again, self.deferred = self.deferred, []
-                before = len(again)
                 yield from self._process(_listed_again(again, items))
-                if len(self.deferred) == before:
-                    time.sleep(min(POLL_S, self.options.lease_s / 4))
+                if len(self.deferred) == len(again):
+                    time.sleep(pause)
+                    pause = min(2 * pause, LONGEST_POLL_S, self.options.lease_s / 4)
 
     def _process(self, items: Iterable[Item]) -> Iterator[BatchProgress]:
         """Process the items that are not finished; those of other processes are deferred."""

@@ -32,7 +32,7 @@ class StoredFile:
     Args:
         location: Its path or URL.
         size: In bytes; None if unknown.
-        version: Changes when the content changes, such as an ETag; empty if unknown.
+        version: Changes when the content changes: KIND=VALUE, such as that of an ETag; empty if unknown.
         modified: Seconds since 1970; None if unknown.
     """
 
@@ -40,6 +40,20 @@ class StoredFile:
     size: int | None = None
     version: str = ""
     modified: float | None = None
+
+    def is_changed(self, now: StoredFile) -> bool:
+        """Whether the file has other content `now`, as far as both descriptions say the same kind of thing.
+
+        Example:
+            >>> StoredFile("a", 3, "etag=1").is_changed(StoredFile("a", 3, "etag=2"))
+            True
+            >>> StoredFile("a", 3, "etag=1").is_changed(StoredFile("a", 3, "modified=2"))
+            False
+        """
+        kind, _, value = self.version.partition("=")
+        kind_now, _, value_now = now.version.partition("=")
+        has_other_size = None not in (self.size, now.size) and self.size != now.size
+        return has_other_size or (kind == kind_now and value != value_now)
 
 
 class Storage(ABC):
@@ -134,7 +148,7 @@ class LocalStorage(Storage):
             status = os.stat(location)
         except (OSError, ValueError):
             return None
-        return StoredFile(location, status.st_size, f"{status.st_size}-{status.st_mtime_ns}", status.st_mtime)
+        return StoredFile(location, status.st_size, f"modified={status.st_mtime_ns}", status.st_mtime)
 
     def walk(self, folder: str) -> Iterator[tuple[str, StoredFile]]:
         """See Storage. Links to folders are followed unless they lead to a folder around them."""
