@@ -153,7 +153,7 @@ def test_hub_addresses_go_through_the_hub_s_file_system(monkeypatch: pytest.Monk
     monkeypatch.setattr(hub.HfFileSystem, "info", lambda self, path: listing[0])
     monkeypatch.setattr(hub.HfFileSystem, "cat_file", lambda self, path: b"abc")
     [item] = ItemSource(["hf://datasets/o/n/images"])
-    assert (item.name, item.location, item.version) == ("a.jpg", "hf://datasets/o/n/images/a.jpg", "b1")
+    assert (item.name, item.location, item.version) == ("a.jpg", "hf://datasets/o/n/images/a.jpg", "blob_id=b1")
     assert read_item(item, Path()).sha256 == sha256(b"abc").hexdigest()
 
 

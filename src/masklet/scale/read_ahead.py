@@ -93,8 +93,9 @@ def _check_unchanged(storage: Storage, item: Item, listed: StoredFile | None, nu
         return
     if listed.is_changed(now):
         raise SourceError(
-            f"{item.source!r} changed between the time it was listed and the time it was read ("
-            f"{listed.version}, {listed.size} bytes then; {now.version}, {now.size} bytes now): run the same again to process what is there now"
+            f"{item.source!r} changed between the time it was listed and the time it was read ({listed.version}, "
+            f"{listed.size} bytes then; {now.version}, {now.size} bytes now): run the same again to process what is "
+            "there now"
         )
     if now.size is not None and now.size != num_bytes:
         raise SourceError(
