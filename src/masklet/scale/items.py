@@ -127,11 +127,11 @@ class ItemSource(Iterable[Item]):
     ) -> None:
         self.suffixes = IMAGE_SUFFIXES if kind == "images" else VIDEO_SUFFIXES
         self.kind, self.shard = kind, shard or Shard()
-        self.sources = [
-            one if is_url(one) else os.path.expanduser(one)
-            for source in sources
-            for one in expand_braces(os.fspath(source))
-        ]
+        patterns = [os.fspath(source) for source in sources]
+        patterns = [one if is_url(one) else os.path.expanduser(one) for one in patterns]
+        self._base = {one: _glob_base(pattern) for pattern in patterns for one in expand_braces(pattern)}
+        """The folder below which the items of a glob, or of a pattern with braces, have their names."""
+        self.sources = list(self._base)
         self.num_listed = 0
         """Items of all shards in the last iteration, where archives of other shards count as one."""
         self._exclude = os.path.join(os.path.abspath(exclude), "") if exclude and not is_url(exclude) else exclude
@@ -170,11 +170,11 @@ class ItemSource(Iterable[Item]):
             for name, file in storage.walk(source):
                 yield from self._of_file(name, file, is_listed=True)
         elif has_magic and (is_url(source) or not os.path.exists(source)):
-            base = _glob_base(source)
             for file in storage.glob(source):
-                yield from self._of_file(_relative_name(file.location, base), file, is_listed=True)
+                yield from self._of_file(_relative_name(file.location, self._base[source]), file, is_listed=True)
         else:
-            yield from self._of_file(_place_name(source).rpartition("/")[2], StoredFile(source), is_listed=False)
+            name = _relative_name(source, self._base[source])
+            yield from self._of_file(name, StoredFile(source), is_listed=False)
 
     def _of_file(self, name: str, file: StoredFile, *, is_listed: bool) -> Iterator[Item]:
         """Yield the items of a file; lists and tables of text are read where they are named, not within folders."""
@@ -294,9 +294,10 @@ def _place_name(place: str) -> str:
 
 
 def _glob_base(pattern: str) -> str:
-    """Return the folder before the first part of a pattern that has a wildcard."""
+    """Return the folder before the first part of a pattern that has a wildcard or braces; that of a file otherwise."""
     parts = pattern.split("/")
-    kept = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    is_pattern = (glob.has_magic(part) or len(expand_braces(part)) > 1 for part in parts)
+    kept = next((number for number, has_choice in enumerate(is_pattern) if has_choice), len(parts) - 1)
     return "/".join(parts[:kept])
 
 

@@ -9,7 +9,7 @@ __all__ = ["redact_url", "redact_urls"]
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _KEY_VALUE = re.compile(
     r"(?i)\b(authorization|x-amz-[a-z-]*|aws_\w+|\w*(?:secret|token|passw(?:or)?d|signature|api_?key|account_key)\w*)"
-    r"(['\"]?\s*[=:]\s*)(?:(?:bearer|basic)\s+)?['\"]?[^\s'\",;&)}\]]+"
+    r"(['\"]?\s*[=:]\s*['\"]?)(?:(?:bearer|basic)\s+)?[^\s'\",;&)}\]]+"
 )
 
 
