@@ -162,6 +162,18 @@ class ItemSource(Iterable[Item]):
                 )
                 yield replace(item, name=f"{item.name}-{place:016x}", problem=problem)
 
+    def check_listed(self) -> None:
+        """Check that the last iteration had an item, of any shard.
+
+        Raises:
+            SourceError: if it had none.
+        """
+        if not self.num_listed:
+            raise SourceError(
+                f"{', '.join(map(repr, self.sources)):.200} has none of the {self.kind}; they end in "
+                f"{', '.join(self.suffixes)}: check the path"
+            )
+
     def _expand(self, source: str) -> Iterator[Item]:
         """Yield the items of one source; of archives, only those of the shard."""
         storage = storage_of(source)

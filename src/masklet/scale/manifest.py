@@ -120,6 +120,15 @@ class ManifestWriter:
                 self._file = AppendOnlyFile(path)
             self._file.append(row.to_line())
 
+    def flush(self) -> None:
+        """Write the rows that wait for others.
+
+        Raises:
+            OutputError: if the manifest cannot be written.
+        """
+        with self._lock:
+            self._flush()
+
     def _flush(self) -> None:
         """Write the rows that wait as one object."""
         self._flushed_at = time.monotonic()

@@ -143,11 +143,7 @@ def run_batch(
         if options.resume:
             worker.read_finished()
         yield from worker.process(source)
-    if not source.num_listed:
-        raise SourceError(
-            f"{', '.join(map(repr, source.sources)):.200} has none of the {source.kind}; they end in "
-            f"{', '.join(source.suffixes)}: check the path"
-        )
+    source.check_listed()
 
 
 def check_batch_settings(out: str, settings: Mapping[str, Cell], *, resume: bool) -> None:

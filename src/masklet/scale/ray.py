@@ -1,0 +1,328 @@
+"""Run stages on a Ray cluster: every item once, whatever ends meanwhile.
+
+Ray Data hands the names of items to processes, starts new ones where some end, and knows which part of a GPU each has.
+A process reads its items, runs the stage and writes the files of `masklet.scale.run_batch`, so that the driver sees
+names and counts alone, the folder is that of `masklet batch`, and a run that was stopped resumes with what is missing.
+An error that is about every item, such as a model that cannot be opened, ends the run at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TypeAlias, get_args
+
+from masklet.cpu_threads import fix_threads
+from masklet.errors import InputError, MaskletError, MissingExtraError
+from masklet.scale.actor_plan import ActorPlan, RayOptions, measure_stage, plan_actors
+from masklet.scale.arrow_columns import arrow_table
+from masklet.scale.items import Item, ItemSource
+from masklet.scale.run_batch import (
+    BatchOptions,
+    BatchProgress,
+    BatchWorker,
+    Outcome,
+    StageFunction,
+    check_batch_settings,
+)
+from masklet.scale.stage_rows import PROMPT_COLUMNS, Cell, InputColumns
+from masklet.scale.stages import Annotator, Embedder, ModelStage, Segmenter, Stage, VideoTracker
+
+if TYPE_CHECKING:
+    import pyarrow
+    import ray.data
+
+__all__ = ["RayOptions", "RunSummary", "annotate", "embed", "map_stage", "run", "segment", "track"]
+
+RowSource: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | ray.data.Dataset"
+"""What `ItemSource` reads, or a dataset with the columns item or path, and bytes if the path is no file."""
+
+MAX_PLANNED_ITEMS = 50_000
+"""Items that are listed before the run begins, to divide them; the others are listed while it runs."""
+DATASET_ROWS = 16
+"""Rows of a dataset that a process is handed at once, if they are not measured: they may have their bytes."""
+NO_PROGRESS_TIMEOUT_S = 24 * 3600.0
+"""A long video takes hours; Ray ends a run after half an hour without a finished block."""
+FIRST_ERRORS = 10
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did: items that are done, that failed, and that were finished before, and the first errors."""
+
+    done: int = 0
+    failed: int = 0
+    finished_before: int = 0
+    errors: tuple[str, ...] = ()
+
+
+def segment(
+    source: RowSource, out: str | os.PathLike[str], stage: Segmenter | None = None, options: RayOptions | None = None
+) -> RunSummary:
+    """Segment the images of a source on a cluster; see `run`.
+
+    Example:
+        >>> from masklet.scale import Segmenter
+        >>> segment("s3://bucket/photos", "s3://bucket/masks", Segmenter("sam2.1_t.pt"))  # doctest: +SKIP
+        RunSummary(done=10000, failed=3, finished_before=0, errors=('s3://bucket/photos/7.jpg is empty ...', ...))
+    """
+    return summarize_run(run(source, stage or Segmenter(), out, options))
+
+
+def annotate(
+    source: RowSource, out: str | os.PathLike[str], stage: Annotator | None = None, options: RayOptions | None = None
+) -> RunSummary:
+    """Label the images of a source on a cluster; see `run`."""
+    return summarize_run(run(source, stage or Annotator(), out, options))
+
+
+def embed(
+    source: RowSource, out: str | os.PathLike[str], stage: Embedder | None = None, options: RayOptions | None = None
+) -> RunSummary:
+    """Compute the embeddings of the images of a source on a cluster; see `run`."""
+    return summarize_run(run(source, stage or Embedder(), out, options))
+
+
+def track(
+    source: RowSource, out: str | os.PathLike[str], stage: VideoTracker | None = None, options: RayOptions | None = None
+) -> RunSummary:
+    """Track objects through the videos of a source on a cluster; see `run`."""
+    return summarize_run(run(source, stage or VideoTracker(), out, options, kind="videos"))
+
+
+def summarize_run(progress: Iterable[BatchProgress]) -> RunSummary:
+    """Run to the end, and count."""
+    last, errors = None, list[str]()
+    for last in progress:
+        if last.error and len(errors) < FIRST_ERRORS:
+            errors.append(last.error)
+    return RunSummary() if last is None else RunSummary(last.done, last.failed, last.finished_before, tuple(errors))
+
+
+def run(
+    source: RowSource,
+    stage: StageFunction,
+    out: str | os.PathLike[str],
+    options: RayOptions | None = None,
+    *,
+    settings: Mapping[str, Cell] | None = None,
+    kind: str = "images",
+) -> Iterator[BatchProgress]:
+    """Process the items of `source` that are not finished, and yield the progress after each.
+
+    Uses the cluster that this process has joined, else that of the options. `out`, and paths of the source, are seen by
+    all machines. `settings` are stored with the output, and a run with others is refused; None: those of the stage.
+
+    Raises:
+        MissingExtraError: if Ray is not installed.
+        SourceError: if the source has no item, or cannot be listed.
+        InputError: if `out` has a run with other settings, or the source has archives.
+        ModelError: if a model cannot be opened.
+    """
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.for_package("ray", "ray") from error
+    options, out = options or RayOptions(), os.fspath(out)
+    if settings is None:
+        settings = {"stage": repr(replace(stage, device=None) if isinstance(stage, ModelStage) else stage)}
+    check_batch_settings(out, settings, resume=True)
+    if not ray.is_initialized():
+        ray.init(address=options.address, log_to_driver=False)
+    try:
+        if isinstance(source, ray.data.Dataset):
+            plan = plan_actors(options, None, ray.cluster_resources(), 0)
+            dataset, rows = source, options.block_items or DATASET_ROWS
+        else:
+            sources = [source] if isinstance(source, (str, os.PathLike)) else source
+            plan, dataset = _list_items(ItemSource(sources, kind, exclude=out), stage, options)
+            rows = None
+        batch_options = BatchOptions(
+            batch_size=options.batch_size, lease_s=options.lease_s, max_crashes=options.max_crashes
+        )
+        reports = _map_actors(dataset, ItemWriter, (stage, out, batch_options, plan.threads), plan, rows)
+        yield from _read_reports(reports)
+    except ray.exceptions.RayError as error:
+        own = find_own_error(error)
+        if own is None:
+            raise
+        raise own from error
+
+
+def _list_items(source: ItemSource, stage: StageFunction, options: RayOptions) -> tuple[ActorPlan, ray.data.Dataset]:
+    """List the items, and plan the run by the first of them."""
+    import ray
+    import ray.data
+
+    items = iter(source)
+    first = list(islice(items, MAX_PLANNED_ITEMS))
+    source.check_listed()
+    measured = None
+    resources = ray.cluster_resources()
+    if source.kind == "videos":  # to measure one may take as long as the run
+        options = replace(options, block_items=options.block_items or 1)
+    elif options.block_items is None or (resources.get("GPU") and options.gpus is None):
+        remote = ray.remote(num_cpus=options.cpus, num_gpus=min(1.0, resources.get("GPU", 0.0)))(measure_stage)
+        measured = ray.get(remote.remote(stage, first[0]))
+    plan = plan_actors(options, measured, resources, len(first))
+    rest, blocks = chain(first, items), []
+    while block := list(islice(rest, plan.block_items)):
+        blocks.append(ray.put(item_table(block)))
+    return plan, ray.data.from_arrow_refs(blocks)
+
+
+def item_table(items: Sequence[Item]) -> pyarrow.Table:
+    """Return items as rows.
+
+    Raises:
+        InputError: if one is in an archive, whose members are read in order, by one process.
+    """
+    import pyarrow as pa
+
+    archived = next((item for item in items if item.content is not None), None)
+    if archived is not None:
+        raise InputError(
+            f"{archived.name!r} is in an archive, which Ray does not divide: use `masklet batch --shard`, or give "
+            "ray.data.read_webdataset(...) with its columns renamed to item and bytes"
+        )
+    return pa.table(
+        {
+            "item": [item.name for item in items],
+            "path": [item.location for item in items],
+            "version": [item.version for item in items],
+            "size": pa.array([item.size for item in items], pa.int64()),
+            "prompts": [json.dumps(dict(item.prompts)) for item in items],
+            "problem": [item.problem for item in items],
+        }
+    )
+
+
+def table_items(table: pyarrow.Table) -> list[Item]:
+    """Return rows as items: those of `item_table`, or of a dataset with item or path, bytes, and prompts.
+
+    Raises:
+        InputError: if the table has neither paths nor bytes.
+    """
+    if not {"path", "bytes"} & set(table.column_names):
+        raise InputError(
+            f"columns {', '.join(table.column_names)} have no files: give path or bytes, as of "
+            "ray.data.read_binary_files(..., include_paths=True), or use map_stage for images that are decoded"
+        )
+    items = []
+    for row in table.to_pylist():
+        prompts = json.loads(row["prompts"]) if "prompts" in row else {}
+        prompts |= {name: _as_json(row[name]) for name in PROMPT_COLUMNS if row.get(name) is not None}
+        items.append(
+            Item(
+                str(row.get("item") or row["path"]),
+                str(row.get("path") or row["item"]),
+                row.get("version") or "",
+                row.get("size"),
+                row.get("bytes"),
+                prompts,
+                row.get("problem") or "",
+            )
+        )
+    return items
+
+
+def _as_json(prompt: Cell) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt)
+
+
+class ItemWriter:
+    """The process of a cluster that runs a stage: items in, their outcomes out; what is computed goes to files."""
+
+    def __init__(self, stage: StageFunction, out: str, options: BatchOptions, threads: int) -> None:
+        fix_threads(threads)
+        self.worker = BatchWorker(stage, out, options)
+        self.worker.__enter__()
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """Process the items of a block."""
+        import pyarrow as pa
+
+        progress = list(self.worker.process(table_items(table)))
+        self.worker.manifest.flush()
+        return pa.table(
+            {
+                "item": pa.array([one.item for one in progress], pa.string()),
+                "outcome": pa.array([one.outcome for one in progress], pa.string()),
+                "error": pa.array([one.error for one in progress], pa.string()),
+                "seconds": pa.array([one.seconds for one in progress], pa.float64()),
+            }
+        )
+
+
+def _read_reports(reports: ray.data.Dataset) -> Iterator[BatchProgress]:
+    """Run a dataset of `ItemWriter`, and yield the progress after each item."""
+    counts = dict.fromkeys(get_args(Outcome), 0)
+    for table in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in table.to_pylist():
+            counts[row["outcome"]] += 1
+            yield BatchProgress(row["item"], row["outcome"], row["error"], row["seconds"], *counts.values())
+
+
+def map_stage(dataset: ray.data.Dataset, stage: Stage, plan: ActorPlan) -> ray.data.Dataset:
+    """Map a stage over a dataset, as one step of your own pipeline: rows in, rows out, nothing written.
+
+    Example:
+        >>> rows = ray.data.read_images("photos/", include_paths=True)  # doctest: +SKIP
+        >>> plan = ActorPlan(actors=(1, 4), cpus=2, gpus=0, threads=2, memory=None, block_items=8)  # doctest: +SKIP
+        >>> map_stage(rows, Embedder(), plan).write_parquet("embeddings/")  # doctest: +SKIP
+    """
+    return _map_actors(dataset, ArrowStage, (stage, plan.threads), plan, plan.block_items, batch_format="numpy")
+
+
+class ArrowStage:
+    """The process of a cluster that runs a stage: columns in, a table out."""
+
+    def __init__(self, stage: Stage, threads: int) -> None:
+        fix_threads(threads)
+        self.stage = stage
+
+    def __call__(self, batch: InputColumns) -> pyarrow.Table:
+        """Process the rows of a batch."""
+        return arrow_table(self.stage(batch))
+
+
+def _map_actors(
+    dataset: ray.data.Dataset,
+    actor: type[ItemWriter] | type[ArrowStage],
+    arguments: tuple[object, ...],
+    plan: ActorPlan,
+    rows: int | None,
+    *,
+    batch_format: str = "pyarrow",
+) -> ray.data.Dataset:
+    """Map an actor over a dataset, `rows` at a time or block by block."""
+    from ray.data import ActorPoolStrategy
+
+    fewest, most = plan.actors
+    dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    return dataset.map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        batch_size=rows,
+        batch_format=batch_format,
+        compute=ActorPoolStrategy(min_size=fewest, max_size=most, max_tasks_in_flight_per_actor=2),
+        num_cpus=plan.cpus,
+        num_gpus=plan.gpus,
+        memory=plan.memory,
+    )
+
+
+def find_own_error(error: BaseException) -> MaskletError | None:
+    """Return the error of masklet that ended a process of Ray, if it was one."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        if isinstance(current, MaskletError):
+            return current
+        seen.append(current)
+        current = getattr(current, "cause", None) or current.__cause__
+    return None
