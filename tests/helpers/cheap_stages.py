@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from helpers.video_files import Shot, make_video
 from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import encode
 from masklet.media import open_video
@@ -20,16 +21,18 @@ from masklet.scale.stages import ModelStage, Stage
 
 @dataclass(frozen=True)
 class BrightPixels(Stage):
-    """Mask what is bright, after a while; `log` gets a line for each item."""
+    """Mask what is bright, after a while; `state` gets a line for each item, and a file for each process."""
 
     seconds: float = 0.0
-    log: str = ""
+    state: str = ""
     crash_on: str = ""
 
     def process(self, rows: Sequence[StageInput]) -> list[StageOutput]:
         return [self._one(row) for row in rows]
 
     def _one(self, row: StageInput) -> StageOutput:
+        if self.state:
+            Path(self.state, "processes", str(os.getpid())).touch()
         time.sleep(self.seconds)
         if self.crash_on and self.crash_on in row.name:
             os._exit(9)
@@ -43,8 +46,8 @@ class BrightPixels(Stage):
             except ValueError as error:
                 return StageOutput(row.name, error=str(error))
             objects, size = bright_object(image.rgb, 0), image.size
-        if self.log:
-            with open(self.log, "a") as file:
+        if self.state:
+            with open(Path(self.state, "items"), "a") as file:
                 file.write(f"{row.name}\n")
         return StageOutput(row.name, size, tuple(objects))
 
@@ -69,4 +72,12 @@ def make_images(folder: Path, count: int) -> Path:
         pixels = np.zeros((24, 32, 3), np.uint8)
         pixels[number % 16 : number % 16 + 8, number // 16 % 24 : number // 16 % 24 + 8] = (200, number % 256, 90)
         Image.fromarray(pixels).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def make_videos(folder: Path, count: int) -> Path:
+    """Short videos of several lengths."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        make_video(folder / f"{number:05d}.mp4", Shot(count=5 + number % 4))
     return folder

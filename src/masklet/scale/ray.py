@@ -304,6 +304,7 @@ def _map_actors(
 
     fewest, most = plan.actors
     dataset.context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT_S
+    dataset.context.enable_progress_bars = False
     return dataset.map_batches(
         actor,
         fn_constructor_args=arguments,

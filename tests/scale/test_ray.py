@@ -1,0 +1,197 @@
+"""Runs on a cluster of two nodes on this machine, in which processes, nodes and the driver end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.cheap_stages import BrightPixels, NoModel, make_images, make_videos
+from masklet.errors import InputError, UnknownModelError
+from masklet.scale.items import ItemSource
+from masklet.scale.merge_batch import merge_batch
+from masklet.scale.run_batch import run_batch
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("pyarrow")
+cluster_utils = pytest.importorskip("ray.cluster_utils")
+from masklet.scale import ray as scale_ray  # noqa: E402
+from masklet.scale.actor_plan import ActorPlan, RayOptions  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+DRIVER = Path(__file__).parents[1] / "helpers" / "ray_driver.py"
+DEADLINE_S = 900
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[cluster_utils.Cluster]:
+    """Two nodes of one processor each; the head is this process's own."""
+    search_path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", search_path)
+        nodes = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        nodes.add_node(num_cpus=1)
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+
+
+@pytest.fixture
+def connected(cluster: cluster_utils.Cluster) -> Iterator[None]:
+    ray.init(address=cluster.address, log_to_driver=False, ignore_reinit_error=True)
+    yield
+    ray.shutdown()
+
+
+def item_files(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in (out / "items").rglob("*") if path.is_file()}
+
+
+def alone(source: Path, out: Path, kind: str) -> dict[str, bytes]:
+    """The files that one process writes without Ray."""
+    for _ in run_batch(ItemSource([source], kind), BrightPixels(), out):
+        pass
+    return item_files(out)
+
+
+class Killer(threading.Thread):
+    """Kills a process that runs the stage, every `seconds`."""
+
+    def __init__(self, processes: Path, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.processes, self.seconds, self.kills, self.stopped = processes, seconds, 0, threading.Event()
+        self.random = random.Random(0)
+
+    def run(self) -> None:
+        while not self.stopped.wait(self.seconds):
+            files = list(self.processes.iterdir())
+            if files:
+                file = self.random.choice(files)
+                file.unlink()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(file.name), signal.SIGKILL)
+                    self.kills += 1
+
+
+def run_among_faults(
+    cluster: cluster_utils.Cluster, source: Path, out: Path, kind: str, *, seconds: float, kill_every: float
+) -> int:
+    """Run to the end: processes are killed, a node is removed and added, the driver is killed once; returns kills."""
+    state = out.parent / f"{out.name}-state"
+    (state / "processes").mkdir(parents=True)
+    command = [sys.executable, str(DRIVER), cluster.address, str(source), str(out), kind, str(state), str(seconds)]
+    count = len(list(source.iterdir()))
+
+    def wait_for(driver: subprocess.Popen[str], items: int) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while driver.poll() is None and len(list((out / "items").rglob("*.json"))) < items:
+            assert time.monotonic() < deadline, "the run does not end"
+            time.sleep(0.1)
+
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    wait_for(driver, 1)
+    killer = Killer(state / "processes", kill_every)
+    killer.start()
+    wait_for(driver, count // 4)
+    cluster.remove_node(sorted(cluster.worker_nodes, key=str)[0])
+    wait_for(driver, count // 3)
+    cluster.add_node(num_cpus=1)
+    wait_for(driver, count // 2)
+    assert driver.poll() is None, "the driver ended before it was killed"
+    driver.kill()
+    driver.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    killer.stopped.set()
+    assert again.returncode == 0, again.stderr[-3000:]
+    summary = json.loads(again.stdout.splitlines()[-1])
+    assert summary["failed"] == 0, summary
+    assert summary["done"] + summary["finished_before"] == count
+    return killer.kills
+
+
+@pytest.mark.parametrize(
+    ("images", "videos", "kill_every"),
+    [
+        pytest.param(60, 4, 3.0, marks=pytest.mark.slow, id="small"),
+        pytest.param(2000, 40, 5.0, marks=pytest.mark.slow, id="whole"),
+    ],
+)
+def test_every_item_once_with_the_bytes_of_one_process(
+    cluster: cluster_utils.Cluster, tmp_path: Path, images: int, videos: int, kill_every: float
+) -> None:
+    sources = {"images": make_images(tmp_path / "images", images), "videos": make_videos(tmp_path / "videos", videos)}
+    for kind, source in sources.items():
+        out = tmp_path / f"{kind}-out"
+        seconds = 0.05 if kind == "images" else 0.5
+        kills = run_among_faults(cluster, source, out, kind, seconds=seconds, kill_every=kill_every)
+        assert item_files(out) == alone(source, tmp_path / f"{kind}-alone", kind)
+        summary = merge_batch(out, source=ItemSource([source], kind))
+        assert (summary.failed, summary.missing) == (0, 0)
+        assert summary.done == len(list(source.iterdir()))
+        assert not [path for path in (out / ".masklet").rglob("*") if path.is_file()]
+        if kind == "images":
+            assert kills >= 1
+            runs = Counter((tmp_path / f"{kind}-out-state" / "items").read_text().split())
+            assert set(runs.values()) <= {1, 2, 3}
+            assert len(runs) == images
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("connected")
+def test_an_item_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "in", 8)
+    options = RayOptions(actors=1, block_items=4, max_crashes=2, lease_s=5)
+    summary = scale_ray.summarize_run(
+        scale_ray.run(str(source), BrightPixels(crash_on="00002"), tmp_path / "out", options)
+    )
+    assert (summary.done, summary.failed) == (7, 1)
+    assert "ended 2 times" in summary.errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("connected")
+def test_a_run_resumes_and_refuses_another_stage(tmp_path: Path) -> None:
+    source, out = make_images(tmp_path / "in", 6), tmp_path / "out"
+    (source / "cut.png").write_bytes((source / "00000.png").read_bytes()[:40])
+    options = RayOptions(actors=1, block_items=4)
+    first = scale_ray.summarize_run(scale_ray.run(str(source), BrightPixels(), out, options))
+    again = scale_ray.summarize_run(scale_ray.run(str(source), BrightPixels(), out, options))
+    assert (first.done, first.failed, first.finished_before) == (6, 1, 0)
+    assert "cut.png" in first.errors[0]
+    assert (again.done, again.failed, again.finished_before) == (0, 1, 6)
+    with pytest.raises(InputError, match="other settings"):
+        list(scale_ray.run(str(source), BrightPixels(seconds=1), out, options))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("connected")
+def test_datasets_of_ray_go_in_and_come_out(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "in", 5)
+    files = ray.data.read_binary_files(str(source), include_paths=True)
+    summary = scale_ray.summarize_run(scale_ray.run(files, BrightPixels(), tmp_path / "out", RayOptions(actors=1)))
+    assert summary.done == 5
+    plan = ActorPlan(actors=(1, 1), cpus=1, gpus=0, threads=1, memory=None, block_items=2)
+    rows = {Path(row["item"]).name: row for row in scale_ray.map_stage(files, BrightPixels(), plan).take_all()}
+    expected = BrightPixels()({"path": [str(source / "00003.png")]})
+    assert rows["00003.png"]["masks"] == expected["masks"][0]
+    direct = files.map_batches(BrightPixels(), batch_size=2).take_all()  # without anything of masklet.scale.ray
+    assert {Path(row["item"]).name for row in direct} == set(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("connected")
+def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "in", 2)
+    with pytest.raises(UnknownModelError, match="nope"):
+        list(scale_ray.run(str(source), NoModel("nope.pt"), tmp_path / "out", RayOptions(actors=1, block_items=1)))
