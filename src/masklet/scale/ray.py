@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 from masklet.cpu_threads import fix_threads
 from masklet.errors import InputError, MaskletError, MissingExtraError
@@ -136,16 +136,22 @@ def run(
     try:
         if isinstance(source, ray.data.Dataset):
             plan = plan_actors(options, None, ray.cluster_resources(), 0)
-            dataset, rows = source, options.block_items or DATASET_ROWS
+            dataset, rows, num_before = source, options.block_items or DATASET_ROWS, 0
         else:
             sources = [source] if isinstance(source, (str, os.PathLike)) else source
-            plan, dataset = _list_items(ItemSource(sources, kind, exclude=out), stage, options)
-            rows = None
-        batch_options = BatchOptions(
+            listed = ItemSource(sources, kind, exclude=out)
+            plan, blocks, num_before = _list_unfinished(listed, BatchWorker(stage, out), options)
+            if num_before:
+                yield BatchProgress("", "finished before", "", 0.0, 0, 0, num_before)
+            if not blocks:
+                return
+            dataset, rows = ray.data.from_arrow_refs(blocks), None
+        worker_options = BatchOptions(
             batch_size=options.batch_size, lease_s=options.lease_s, max_crashes=options.max_crashes
         )
-        reports = _map_actors(dataset, ItemWriter, (stage, out, batch_options, plan.threads), plan, rows)
-        yield from _read_reports(reports)
+        reports = _map_actors(dataset, ItemWriter, (stage, out, worker_options, plan.threads), plan, rows)
+        retried: Outcome = "done" if rows is None else "finished before"
+        yield from _read_reports(reports, num_before, retried)
     except ray.exceptions.RayError as error:
         own = find_own_error(error)
         if own is None:
@@ -153,26 +159,32 @@ def run(
         raise own from error
 
 
-def _list_items(source: ItemSource, stage: StageFunction, options: RayOptions) -> tuple[ActorPlan, ray.data.Dataset]:
-    """List the items, and plan the run by the first of them."""
-    import ray
-    import ray.data
+def _list_unfinished(
+    source: ItemSource, before: BatchWorker, options: RayOptions
+) -> tuple[ActorPlan, list[ray.ObjectRef[pyarrow.Table]], int]:
+    """List the items that are not finished, in blocks in the cluster's memory, and count the others.
 
-    items = iter(source)
-    first = list(islice(items, MAX_PLANNED_ITEMS))
+    The run is planned by the first of them.
+    """
+    import ray
+
+    before.read_finished()
+    unfinished = (item for item in source if not before.is_known(item.name))
+    first = list(islice(unfinished, MAX_PLANNED_ITEMS))
     source.check_listed()
     measured = None
     resources = ray.cluster_resources()
     if source.kind == "videos":  # to measure one may take as long as the run
         options = replace(options, block_items=options.block_items or 1)
-    elif options.block_items is None or (resources.get("GPU") and options.gpus is None):
+    elif first and (options.block_items is None or (resources.get("GPU") and options.gpus is None)):
         remote = ray.remote(num_cpus=options.cpus, num_gpus=min(1.0, resources.get("GPU", 0.0)))(measure_stage)
-        measured = ray.get(remote.remote(stage, first[0]))
+        measured = ray.get(remote.remote(before.stage, first[0]))
     plan = plan_actors(options, measured, resources, len(first))
-    rest, blocks = chain(first, items), []
-    while block := list(islice(rest, plan.block_items)):
+    items, blocks, count = chain(first, unfinished), [], 0
+    while block := list(islice(items, plan.block_items)):
         blocks.append(ray.put(item_table(block)))
-    return plan, ray.data.from_arrow_refs(blocks)
+        count += len(block)
+    return plan, blocks, source.num_listed - count
 
 
 def item_table(items: Sequence[Item]) -> pyarrow.Table:
@@ -258,13 +270,17 @@ class ItemWriter:
         )
 
 
-def _read_reports(reports: ray.data.Dataset) -> Iterator[BatchProgress]:
-    """Run a dataset of `ItemWriter`, and yield the progress after each item."""
-    counts = dict.fromkeys(get_args(Outcome), 0)
+def _read_reports(reports: ray.data.Dataset, num_before: int, retried: Outcome) -> Iterator[BatchProgress]:
+    """Run a dataset of `ItemWriter`, and yield the progress after each item.
+
+    `retried` is the outcome of an item that is found finished: by a process that ended before it reported its block.
+    """
+    counts: dict[Outcome, int] = {"done": 0, "failed": 0, "finished before": num_before}
     for table in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in table.to_pylist():
-            counts[row["outcome"]] += 1
-            yield BatchProgress(row["item"], row["outcome"], row["error"], row["seconds"], *counts.values())
+            outcome = retried if row["outcome"] == "finished before" else row["outcome"]
+            counts[outcome] += 1
+            yield BatchProgress(row["item"], outcome, row["error"], row["seconds"], *counts.values())
 
 
 def map_stage(dataset: ray.data.Dataset, stage: Stage, plan: ActorPlan) -> ray.data.Dataset:

@@ -307,7 +307,7 @@ class BatchWorker:
 
     def _prepare(self, item: Item) -> _Prepared:
         """Find out whether an item is to be processed, take its lease and read it; on a thread."""
-        if self._is_known(item.name):
+        if self.is_known(item.name):
             return _Prepared(item, "finished")
         if not self.leases.take(item.name):
             return _Prepared(item, "busy")
@@ -324,8 +324,8 @@ class BatchWorker:
         except Exception as error:
             return _Prepared(item, "ready", problem=_unexpected(item, error))
 
-    def _is_known(self, name: str) -> bool:
-        """Whether the manifests of earlier runs have the item, and its file is complete; objects always are."""
+    def is_known(self, name: str) -> bool:
+        """Whether `read_finished` found the item, and its file is complete; objects always are."""
         size = self.known.get(name_hash(name))
         if size is None or self.storage.is_remote:
             return size is not None
