@@ -191,7 +191,30 @@ def test_datasets_of_ray_go_in_and_come_out(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("connected")
-def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block_items", [None, 1])  # None: it is measured first
+def test_a_model_that_cannot_be_opened_ends_the_run(tmp_path: Path, block_items: int | None) -> None:
     source = make_images(tmp_path / "in", 2)
+    options = RayOptions(actors=1, block_items=block_items)
     with pytest.raises(UnknownModelError, match="nope"):
-        list(scale_ray.run(str(source), NoModel("nope.pt"), tmp_path / "out", RayOptions(actors=1, block_items=1)))
+        list(scale_ray.run(str(source), NoModel("nope.pt"), tmp_path / "out", options))
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_it_writes_without_ray(
+    cluster: cluster_utils.Cluster, tmp_path: Path, builtin_file: Path
+) -> None:
+    source = make_images(tmp_path / "in", 3)
+    command = [sys.executable, "-m", "masklet", "batch", str(source), "--task", "embed", "--model", str(builtin_file)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    on_ray = ["--on", "ray", "--address", cluster.address, "--actors", "1"]
+    for out, more in (("alone", []), ("on-ray", on_ray)):
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / out), *more], env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert "3 done, 0 failed" in done.stdout
+    assert item_files(tmp_path / "on-ray") == item_files(tmp_path / "alone")
+    refused = subprocess.run(
+        [*command, "--out", str(tmp_path / "x"), *on_ray, "--shard", "0/2"], env=env, capture_output=True, text=True
+    )
+    assert (refused.returncode, "goes without --shard" in refused.stderr) == (2, True)

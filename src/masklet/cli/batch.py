@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from enum import Enum
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,12 @@ Sources = Annotated[
         help="Folders, globs, .txt lists, .csv or .parquet tables, .tar archives; also as URLs.",
     ),
 ]
+
+
+class Engine(str, Enum):
+    """What divides the items, in place of shards."""
+
+    RAY = "ray"
 
 
 class Task(str, Enum):
@@ -81,6 +88,25 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume/--overwrite", help="Keep finished items, or process those of the shard again.")
     ] = True,
+    chunk: Annotated[
+        int | None, typer.Option("--chunk", metavar="FRAMES", help="Of track: cut long videos into parts of so many.")
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option("--overlap", metavar="FRAMES", help="Of --chunk: frames that two parts share.")
+    ] = 8,
+    engine: Annotated[
+        Engine | None, typer.Option("--on", help="Divide the items over a Ray cluster, in place of shards.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of the cluster: auto, ray://HOST:10001; default: RAY_ADDRESS.")
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option("--actors", min=1, help="On Ray: processes; default: as many as there is room for.")
+    ] = None,
+    cpus: Annotated[float, typer.Option("--cpus", help="On Ray: processors of each process.")] = 1.0,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus", help="On Ray: GPUs of each process, such as 0.25; default: measured.")
+    ] = None,
     device: Device = None,
     precision: TrackPrecision = "auto",
     max_image_pixels: MaxImagePixels = None,
@@ -97,26 +123,41 @@ def batch(
       masklet batch photos --out masks
       masklet batch 's3://bucket/train-{000..120}.tar' --out s3://bucket/masks --shard 0/8
       srun masklet batch videos.csv --out tracks --task track --shard auto
+      masklet batch s3://bucket/photos --out s3://bucket/masks --on ray --address auto
       masklet batch merge masks --to coco
     """
-    from masklet.errors import MaskletError
+    from masklet.errors import InputError, MaskletError
+    from masklet.scale import VideoTracker
     from masklet.scale.items import ItemSource
     from masklet.scale.redact_urls import redact_urls
     from masklet.scale.run_batch import BatchOptions, run_batch
     from masklet.scale.shards import Shard
+    from masklet.scale.video_chunks import ChunkOptions
 
     place = Shard.parse(shard, os.environ)
-    device = device or _local_device()
+    if engine is not None and (place.count > 1 or not resume):
+        raise InputError(f"--on {engine.value} goes without --shard and --overwrite: it divides all items itself")
+    device = device or (_local_device() if engine is None else None)
     stage, settings = _stage(
         task, model, device, precision, prompts, everything, det_model, text, split_commas(classes), pooled, batch_size
     )
-    options = BatchOptions(batch_size=batch_size, read_ahead=read_ahead, lease_s=lease, resume=resume)
+    kind = "videos" if task is Task.TRACK else "images"
+    if isinstance(stage, VideoTracker) and chunk is not None:
+        stage = replace(stage, chunks=ChunkOptions(chunk, overlap))
+        settings |= {"chunk": chunk, "overlap": overlap}
     last: BatchProgress | None = None
     num_shown = 0
     try:
-        items = ItemSource(source, "videos" if task is Task.TRACK else "images", place, exclude=out)
+        if engine is Engine.RAY:
+            from masklet.scale import ray
+
+            on_ray = ray.RayOptions(address, actors, cpus, gpus=gpus, batch_size=batch_size, lease_s=lease)
+            running = ray.run(source, stage, out, on_ray, settings=settings, kind=kind)
+        else:
+            options = BatchOptions(batch_size=batch_size, read_ahead=read_ahead, lease_s=lease, resume=resume)
+            running = run_batch(ItemSource(source, kind, place, exclude=out), stage, out, options, settings=settings)
         with (
-            closing(run_batch(items, stage, out, options, settings=settings)) as events,
+            closing(running) as events,
             progress_bar(f"shard {place}", None, enabled=not quiet) as step,
             _interrupted_by_termination(),
         ):

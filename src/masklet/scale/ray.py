@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -47,6 +48,8 @@ DATASET_ROWS = 16
 NO_PROGRESS_TIMEOUT_S = 24 * 3600.0
 """A long video takes hours; Ray ends a run after half an hour without a finished block."""
 FIRST_ERRORS = 10
+REPORT_COLUMNS = ("item", "outcome", "error", "seconds", "raised")
+"""What a process reports of each item; a last row has the error that ended it, pickled."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def run(
     *,
     settings: Mapping[str, Cell] | None = None,
     kind: str = "images",
-) -> Iterator[BatchProgress]:
+) -> Generator[BatchProgress, None, None]:
     """Process the items of `source` that are not finished, and yield the progress after each.
 
     Uses the cluster that this process has joined, else that of the options. `out`, and paths of the source, are seen by
@@ -152,11 +155,10 @@ def run(
         reports = _map_actors(dataset, ItemWriter, (stage, out, worker_options, plan.threads), plan, rows)
         retried: Outcome = "done" if rows is None else "finished before"
         yield from _read_reports(reports, num_before, retried)
-    except ray.exceptions.RayError as error:
-        own = find_own_error(error)
-        if own is None:
-            raise
-        raise own from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MaskletError):  # of the measurement
+            raise error.cause from error
+        raise
 
 
 def _list_unfinished(
@@ -258,16 +260,20 @@ class ItemWriter:
         """Process the items of a block."""
         import pyarrow as pa
 
-        progress = list(self.worker.process(table_items(table)))
+        raised = b""
+        progress: list[BatchProgress] = []
+        try:
+            progress += self.worker.process(table_items(table))
+        except MaskletError as error:  # it is about every item; Ray would lose its type
+            raised = pickle.dumps(error)
         self.worker.manifest.flush()
-        return pa.table(
-            {
-                "item": pa.array([one.item for one in progress], pa.string()),
-                "outcome": pa.array([one.outcome for one in progress], pa.string()),
-                "error": pa.array([one.error for one in progress], pa.string()),
-                "seconds": pa.array([one.seconds for one in progress], pa.float64()),
-            }
-        )
+        rows: list[tuple[str, str, str, float, bytes]]
+        rows = [(one.item, one.outcome, one.error, one.seconds, b"") for one in progress]
+        if raised:
+            rows.append(("", "", "", 0.0, raised))
+        types = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.binary())
+        cells = zip(REPORT_COLUMNS, types, zip(*rows, strict=True) if rows else [[]] * len(types), strict=True)
+        return pa.table({name: pa.array(column, kind) for name, kind, column in cells})
 
 
 def _read_reports(reports: ray.data.Dataset, num_before: int, retried: Outcome) -> Iterator[BatchProgress]:
@@ -278,6 +284,9 @@ def _read_reports(reports: ray.data.Dataset, num_before: int, retried: Outcome) 
     counts: dict[Outcome, int] = {"done": 0, "failed": 0, "finished before": num_before}
     for table in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in table.to_pylist():
+            if row["raised"]:
+                error: MaskletError = pickle.loads(row["raised"])
+                raise error
             outcome = retried if row["outcome"] == "finished before" else row["outcome"]
             counts[outcome] += 1
             yield BatchProgress(row["item"], outcome, row["error"], row["seconds"], *counts.values())
@@ -331,15 +340,3 @@ def _map_actors(
         num_gpus=plan.gpus,
         memory=plan.memory,
     )
-
-
-def find_own_error(error: BaseException) -> MaskletError | None:
-    """Return the error of masklet that ended a process of Ray, if it was one."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        if isinstance(current, MaskletError):
-            return current
-        seen.append(current)
-        current = getattr(current, "cause", None) or current.__cause__
-    return None

@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
-from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError, SourceError
+from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError
 from masklet.scale.crash_marks import CrashMarks
 from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
@@ -117,7 +117,7 @@ def run_batch(
     options: BatchOptions | None = None,
     *,
     settings: Mapping[str, Cell] | None = None,
-) -> Iterator[BatchProgress]:
+) -> Generator[BatchProgress, None, None]:
     """Process the items of `source` that are not finished, and yield the progress after each.
 
     Several processes may do so at once, with different shards or with the same: no item is processed twice. An item
