@@ -23,6 +23,7 @@ from masklet.cli.demo import demo
 from masklet.cli.export_command import export
 from masklet.cli.generate import generate
 from masklet.cli.info import info
+from masklet.cli.loop_command import loop
 from masklet.cli.models import models
 from masklet.cli.predict import predict
 from masklet.cli.segment import segment
@@ -62,6 +63,7 @@ app.command("val")(val)
 app.command("export-weights")(export_weights)
 app.command("export")(export)
 app.command("synth")(synth)
+app.command("loop")(loop)
 app.command("app")(open_app)
 app.command("serve")(serve)
 app.command("convert")(convert)
