@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers.batch_stage import LoggingStage, write_images
+from masklet.scale.item_files import read_item_file
 
 Masklet = Callable[..., Any]
 
@@ -130,6 +132,11 @@ def test_each_task_has_its_stage() -> None:
     assert [kinds[task][1].get("everything") for task in Task] == ["default", "default", "fast", None]
 
 
-def test_the_built_in_model_segments_an_image(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
-    done = masklet("batch", "a.png", "--out", "out", "--model", builtin_file, "--everything", "fast", "--task", "embed")
-    assert done.code == 1 or (done.code, done.err) == (0, "")
+def test_a_model_embeds_an_image(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    done = masklet("batch", "a.png", "--out", "out", "--model", builtin_file, "--task", "embed")
+    assert (done.code, done.err) == (0, "")
+    found = read_item_file("out", "a.png")
+    assert found is not None
+    assert [len(found[0]["embedding"])] == found[0]["shape"]
+    assert np.isfinite(found[0]["embedding"]).all()
+    assert (found[0]["width"], found[0]["height"]) == (64, 48)
