@@ -10,10 +10,23 @@ import pytest
 
 PACKAGES = ("compat", "masks", "prompts", "results", "writers", "media", "datasets", "synthetic", "projects")
 MODULES = ("atomic_files", "errors", "resume_store", "worker_pool")
+SCALE = (
+    "item_files",
+    "items",
+    "leases",
+    "manifest",
+    "merge_batch",
+    "read_ahead",
+    "redact_urls",
+    "shards",
+    "webdataset",
+)
 
 
 def module_names() -> list[str]:
-    names = [f"masklet.{name}" for name in (*PACKAGES, *MODULES)]
+    names = [
+        f"masklet.{name}" for name in (*PACKAGES, *MODULES, *(f"scale.{name}" for name in SCALE), "scale.webdataset")
+    ]
     for package in PACKAGES:
         path = importlib.import_module(f"masklet.{package}").__path__
         names += [info.name for info in pkgutil.walk_packages(path, f"masklet.{package}.")]

@@ -55,7 +55,7 @@ class ExitCode(IntEnum):
 
     DONE = 0
     BROKEN = 1
-    """A check found broken data. A fault in masklet itself, which is a traceback, has this code too."""
+    """A check found broken data, or items of a batch failed. A fault in masklet itself, a traceback, has it too."""
     ERROR = 2
     """The command line, an input or a model is invalid, or some inputs failed; one line says what."""
     INTERRUPTED = 130
