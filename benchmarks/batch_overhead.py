@@ -1,4 +1,6 @@
-"""What `masklet batch` adds to a plain loop, and how its memory grows: python benchmarks/batch_overhead.py 100:200 20000:0.
+"""Measure what `masklet batch` adds to a plain loop, and how its memory grows.
+
+    python benchmarks/batch_overhead.py 100:200 20000:0
 
 Each argument is COUNT:MILLISECONDS. A stage that sleeps stands for a model; items are files of 100 kB, rows have 20
 masks of 1 kB.

@@ -10,17 +10,7 @@ import pytest
 
 PACKAGES = ("compat", "masks", "prompts", "results", "writers", "media", "datasets", "synthetic", "projects")
 MODULES = ("atomic_files", "errors", "resume_store", "worker_pool")
-SCALE = (
-    "item_files",
-    "items",
-    "leases",
-    "manifest",
-    "merge_batch",
-    "read_ahead",
-    "redact_urls",
-    "shards",
-    "webdataset",
-)
+SCALE = ("item_files", "items", "leases", "manifest", "merge_batch", "read_ahead", "redact_urls", "shards", "storage")
 
 
 def module_names() -> list[str]:

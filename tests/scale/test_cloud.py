@@ -22,7 +22,6 @@ from masklet.scale.storage import storage_of
 
 pytest.importorskip("fsspec")
 
-from masklet.scale import cloud
 from masklet.scale.cloud import CloudStorage, RetryPolicy, with_retries
 
 QUICK = RetryPolicy(attempts=4, first_s=0.001, longest_s=0.01)
@@ -139,9 +138,7 @@ def test_errors_of_a_server_name_the_address_and_no_secret(monkeypatch: pytest.M
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """The files of tmp_path/www behind a server with faults."""
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(cloud, "RETRY_POLICY", QUICK)
-    storage_of_scheme = storage_of.__globals__["_storage_of_scheme"]
-    storage_of_scheme.cache_clear()
+    monkeypatch.setattr(RetryPolicy, "delay", lambda self, failures: 0.01)
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -155,7 +152,6 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]
     server.shutdown()
     server.server_close()
     thread.join()
-    storage_of_scheme.cache_clear()
 
 
 @pytest.mark.network
@@ -179,3 +175,12 @@ def test_a_list_of_addresses_is_read_through_faults(tmp_path: Path, web: FaultPr
     everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert b"hunter2" not in everything
     assert stage.log.read_text().count("hunter2") == 0
+
+
+@pytest.mark.network
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_folder_of_a_web_server_is_listed(tmp_path: Path, web: FaultProxy) -> None:
+    write_images(tmp_path / "www", ["photos/2.jpg", "photos/10.jpg", "photos/cats/a.png", "photos/notes.md"])
+    items = list(ItemSource([f"{web.url}/photos/"]))
+    assert [item.name for item in items] == ["2.jpg", "10.jpg", "cats/a.png"]
+    assert storage_of(web.url).read(items[2].location) == b"content of photos/cats/a.png"

@@ -227,3 +227,34 @@ def test_prompts_of_a_table_reach_the_stage(tmp_path: Path) -> None:
 
     list(run_batch(ItemSource([tmp_path / "table.csv"]), stage, tmp_path / "out"))
     assert points == [[[1, 2]], [[3, 4]]]
+
+
+def test_names_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    from masklet.scale.item_files import file_of_item
+    from masklet.scale.run_batch import run_batch
+
+    write_tar(tmp_path / "evil.tar", {"../../up.jpg": b"1", "/etc/root.jpg": b"2", "a\\..\\b.jpg": b"3"})
+    (tmp_path / "table.csv").write_text("item,path\n../../x,a.jpg\n/abs,b.jpg\na\0b,c.jpg\n")
+    sources = [tmp_path / "evil.tar", tmp_path / "table.csv"]
+    out = tmp_path / "deep" / "er" / "out"
+
+    def stage(batch):  # type: ignore[no-untyped-def]
+        return {"item": batch["item"], "error": [""] * len(batch["item"])}
+
+    before = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    assert list(run_batch(ItemSource(sources), stage, out))[-1].done == 3
+    after = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    assert after - before == {out, out.parent, out.parent.parent}
+    root = (tmp_path / "items").resolve()
+    for name in ("..", "a/../../b", "/etc/x", "", "a\0", "c:\\x", "." * 300):
+        place = Path(file_of_item(str(tmp_path), "items", name)).resolve()
+        assert root in place.parents
+    assert file_of_item("o", "items", "a\\b") != file_of_item("o", "items", "a_b")
+
+
+def test_the_output_folder_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    place = f"memory://exclude{tmp_path}"
+    for name in ("a.jpg", "out/b.jpg", "output/c.jpg"):
+        storage_of(place).write(f"{place}/{name}", b"1")
+    assert names(place, exclude=f"{place}/out") == ["a.jpg", "output/c.jpg"]

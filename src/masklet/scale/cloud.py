@@ -141,8 +141,10 @@ class CloudStorage(Storage):
         while pending:
             prefix = pending.pop()
             location = join_location(folder, prefix.rstrip("/")) if prefix else folder
+            if self.scheme in ("http", "https"):
+                location = f"{location.rstrip('/')}/"
             try:
-                infos = self._ask(location, lambda files, path: files.ls(path, detail=True))
+                infos = self._ask(location, _list_folder)
             except FileNotFoundError:
                 raise SourceError(f"there is no folder {redact_url(location)!r}: check the address") from None
             below = {info["name"].rstrip("/").rpartition("/")[2]: info for info in infos}
@@ -251,6 +253,12 @@ class CloudStorage(Storage):
                 f"cannot read {name!r} ({type(error).__name__}: {reason}): check the address, the credentials and the "
                 "network"
             ) from None
+
+
+def _list_folder(files: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
+    """Return what is in a folder, without the empty object that some stores have for the folder itself."""
+    infos: list[dict[str, Any]] = files.ls(path, detail=True)
+    return [info for info in infos if info["name"].rstrip("/") != path.rstrip("/")]
 
 
 def _stored_file(location: str, info: Mapping[str, Any]) -> StoredFile:

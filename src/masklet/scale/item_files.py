@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -29,7 +30,7 @@ MAX_PART_BYTES = 200
 
 
 def file_of_item(out: str, folder: str, name: str) -> str:
-    """Return the location of the file of an item, without its suffix.
+    """Return the location of the file of an item, without its suffix; whatever the name, it is below the folder.
 
     Example:
         >>> file_of_item("out", "items", "cats/1.jpg")
@@ -38,8 +39,9 @@ def file_of_item(out: str, folder: str, name: str) -> str:
     parts = []
     for part in name.split("/"):
         content = part.encode("utf-8", "surrogateescape")
-        if len(content) > MAX_PART_BYTES:
-            kept = content[: MAX_PART_BYTES - 17].decode("utf-8", "ignore")
+        is_safe = part not in ("", ".", "..") and not any(character in part for character in "\0\\:")
+        if not is_safe or len(content) > MAX_PART_BYTES:  # the hash keeps it apart from names that are like it now
+            kept = re.sub(r"[\0\\:]", "_", content[: MAX_PART_BYTES - 17].decode("utf-8", "ignore")).strip(".")
             part = f"{kept}-{sha256(content).hexdigest()[:16]}"
         parts.append(part)
     return join_location(out, "/".join([folder, *parts]))

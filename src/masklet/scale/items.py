@@ -134,7 +134,9 @@ class ItemSource(Iterable[Item]):
         self.sources = list(self._base)
         self.num_listed = 0
         """Items of all shards in the last iteration, where archives of other shards count as one."""
-        self._exclude = os.path.join(os.path.abspath(exclude), "") if exclude and not is_url(exclude) else exclude
+        self._exclude = f"{exclude.rstrip('/')}/" if is_url(exclude) else os.path.join(os.path.abspath(exclude), "")
+        if not exclude:
+            self._exclude = ""
         if not self.sources:
             raise SourceError(f"there is no source; give {_ALLOWED}")
         for source in self.sources:
@@ -228,7 +230,7 @@ class ItemSource(Iterable[Item]):
         try:
             with storage_of(file.location).open(file.location) as stream:
                 for member, content in read_archive(stream, file.location, self.suffixes):
-                    yield Item(f"{name}/{member}", file.location, size=len(content), content=content)
+                    yield Item(f"{name}/{_place_name(member)}", file.location, size=len(content), content=content)
         except MaskletError as error:
             yield Item(name, file.location, problem=str(error))
 

@@ -98,6 +98,8 @@ class Leases:
         self.owner = owner or LeaseOwner.of_this_process()
         self._held: dict[str, _Lease] = {}
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """A lease is not renewed while it is given back: it would be written over that of the next owner."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="masklet leases", daemon=True)
 
@@ -130,7 +132,7 @@ class Leases:
 
     def release(self, name: str) -> None:
         """Give the lease of an item back."""
-        with self._lock:
+        with self._writing, self._lock:
             lease = self._held.pop(name, None)
         if lease is not None:
             with suppress(MaskletError):  # it ends by itself
@@ -174,9 +176,7 @@ class Leases:
                 leases = list(self._held.values())
             for lease in leases:
                 started = time.monotonic()
-                with suppress(MaskletError):  # the next time is before the lease ends
+                with self._writing, suppress(MaskletError):  # the next time is before the lease ends
                     if self._held.get(lease.name) is lease:
                         self.storage.write(self._location(lease.name, lease.number), self._content())
                         lease.written_at = started
-                        if self._held.get(lease.name) is not lease:  # released meanwhile
-                            self.storage.remove(self._location(lease.name, lease.number))

@@ -21,7 +21,7 @@ from typing import Literal
 from masklet.damaged_files import decoder_errors
 from masklet.resume_store import from_column, to_column
 from masklet.scale.storage import Storage, join_location
-from masklet.writers.append_file import AppendOnlyFile
+from masklet.writers.append_file import AppendOnlyFile, write_error
 
 __all__ = ["ManifestRow", "ManifestWriter", "Outcome", "best_rows", "read_manifests"]
 
@@ -116,7 +116,10 @@ class ManifestWriter:
                 return
             if self._file is None:
                 path = Path(self.folder) / f"{self.key}.jsonl"
-                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise write_error(path, error) from error
                 self._file = AppendOnlyFile(path)
             self._file.append(row.to_line())
 

@@ -61,7 +61,8 @@ def read_archive(stream: BinaryIO, location: str, suffixes: tuple[str, ...]) -> 
     with damage_named(redact_url(location), "tar archive"), tarfile.open(fileobj=stream, mode="r|*") as archive:
         for member in archive:
             name = member.name.removeprefix("./")
-            is_hidden = any(part.startswith((".", "__")) for part in name.split("/"))
+            parts = [part for part in name.split("/") if part not in (".", "..")]
+            is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
             if not member.isfile() or is_hidden or not name.lower().endswith(suffixes):
                 continue
             if member.size > MAX_MEMBER_BYTES:
