@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 from PIL import Image
 
 from masklet.scale.ray import RayOptions, run
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--actors", type=int, default=1)
     options = parser.parse_args()
+    ray.init(address="local", num_cpus=options.actors + 1, include_dashboard=False, log_to_driver=False)
     stage = SleepingStage(options.seconds)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "images"

@@ -61,7 +61,7 @@ def test_a_round_stops_for_people_and_goes_on_after_them(state: LoopState, truth
     assert (event.step, event.done, event.total) == ("review", 0, 8)
     review(waiting, truth)
     done = texts(waiting)
-    assert done[0] == "review: 8 of 8 mask(s) were looked at"
+    assert done[0] == "review: 8 of 8 mask(s) were reviewed"
     assert "is the model of the next round (not measured" in done[1]
     finished = LoopState.read(folder)
     assert finished is not None
@@ -111,7 +111,7 @@ def test_what_people_verified_stays_and_prompts_the_next_model(state: LoopState,
         assert authors == {"trained squares"}
 
 
-def test_a_deleted_object_is_looked_at(state: LoopState) -> None:
+def test_a_deleted_object_counts_as_reviewed(state: LoopState) -> None:
     list(run_loop(state))
     queue = LoopState.read(state.folder).current.queue
     with open_project(state.project_folder) as project:

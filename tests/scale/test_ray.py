@@ -114,7 +114,8 @@ def run_among_faults(
     again = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     killer.stopped.set()
     assert again.returncode == 0, again.stderr[-3000:]
-    summary = json.loads(again.stdout.splitlines()[-1])
+    [line] = [line for line in again.stdout.splitlines() if line.startswith("{")]  # Ray prints there too
+    summary = json.loads(line)
     assert summary["failed"] == 0, summary
     assert summary["done"] + summary["finished_before"] == count
     return killer.kills

@@ -33,7 +33,7 @@ Sources = Annotated[
 ]
 
 
-class Engine(str, Enum):
+class BatchEngine(str, Enum):
     """What divides the items, in place of shards."""
 
     RAY = "ray"
@@ -95,7 +95,7 @@ def batch(
         int, typer.Option("--overlap", metavar="FRAMES", help="Of --chunk: frames that two parts share.")
     ] = 8,
     engine: Annotated[
-        Engine | None, typer.Option("--on", help="Divide the items over a Ray cluster, in place of shards.")
+        BatchEngine | None, typer.Option("--on", help="Divide the items over a Ray cluster, in place of shards.")
     ] = None,
     address: Annotated[
         str | None, typer.Option("--address", help="Of the cluster: auto, ray://HOST:10001; default: RAY_ADDRESS.")
@@ -148,7 +148,7 @@ def batch(
     last: BatchProgress | None = None
     num_shown = 0
     try:
-        if engine is Engine.RAY:
+        if engine is BatchEngine.RAY:
             from masklet.scale import ray
 
             on_ray = ray.RayOptions(address, actors, cpus, gpus=gpus, batch_size=batch_size, lease_s=lease)

@@ -1,6 +1,6 @@
 """Label the videos of a project with a model: everything mode finds objects, and tracking carries them.
 
-What people have verified or drawn stays, and the model tracks these objects from it. All others are found anew by each
+What people have verified or drawn stays, and the model tracks these objects from it. All others are found again by each
 model, but for those that lie on an object of a person.
 """
 

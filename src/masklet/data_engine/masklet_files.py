@@ -29,7 +29,7 @@ __all__ = ["MaskletProvenance", "VerifiedFrame", "write_masklets"]
 
 
 class VerifiedFrame(TypedDict):
-    """A frame of a masklet that a person looked at; `at` is in seconds since 1970, UTC."""
+    """A frame of a masklet that a person drew or verified; `at` is in seconds since 1970, UTC."""
 
     frame: int
     person: str

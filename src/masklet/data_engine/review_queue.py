@@ -1,4 +1,4 @@
-"""Choose which masks people look at first, and see which they have looked at.
+"""Choose which masks people review first, and see which they have reviewed.
 
 The masks of a video are ranked by `masklet.video.doubts`: an uncertain mask, a jump, a change of size. Videos are
 ranked together. What a person has verified is done; an object that a person deleted is done as well.
@@ -27,7 +27,7 @@ SEEN, UNSEEN = 6.0, -6.0
 def build_queue(project: Project, options: LoopOptions, round_number: int) -> tuple[QueueEntry, ...]:
     """Return the masks to look at in a round, the most doubtful first; each video that has objects takes part.
 
-    Of each object in a video that nobody has looked at, the first mask is among them: it says what the object is.
+    Of each object that nobody has verified yet, the first mask is among them: it says what the object is.
     """
     ranked: list[QueueEntry] = []
     for source in project.sources:
@@ -83,7 +83,7 @@ def _observe(masks: Sequence[ProjectMask]) -> list[Observation]:
 
 
 def open_entries(project: Project, queue: Sequence[QueueEntry]) -> list[QueueEntry]:
-    """Return the entries that nobody has looked at yet: neither verified, nor is their object deleted."""
+    """Return the entries that nobody has reviewed yet: neither verified, nor is their object deleted."""
     objects = {one.id for one in project.objects()}
     verified = {key for source in project.sources for key in project.verified(source)}
     return [one for one in queue if one.object_id in objects and (one.object_id, one.frame) not in verified]

@@ -1,6 +1,6 @@
 """Run the rounds of a data engine: label, review, train, and again.
 
-A call does every step that it can. It stops where people are needed, and the next call goes on when they have looked
+A call does every step that it can. It stops where people are needed, and the next call goes on when they have reviewed
 at the queue. Each step is stored when it is finished, and begins again where it was stopped.
 
     DIR/loop.json       options and rounds
@@ -109,7 +109,7 @@ def run_loop(state: LoopState, *, skip_review: bool = False) -> Iterator[LoopEve
             current = replace(current, step="train")
             state = state.with_round(current)
             yield LoopEvent(
-                "review", f"{len(current.queue) - len(waiting)} of {len(current.queue)} mask(s) were looked at"
+                "review", f"{len(current.queue) - len(waiting)} of {len(current.queue)} mask(s) were reviewed"
             )
         yield from _train(project, state, current, folder)
         write_masklets(project, state.folder / MASKLETS_FOLDER)
