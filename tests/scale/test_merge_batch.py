@@ -94,7 +94,7 @@ def test_what_no_process_finished_is_missing(tmp_path: Path) -> None:
     assert not summary.is_complete
     with pytest.raises(SourceError, match="no manifest of a batch"):
         merge_batch(tmp_path / "photos")
-    with pytest.raises(InputError, match="coco or webdataset"):
+    with pytest.raises(InputError, match="coco, parquet, webdataset"):
         merge_batch(tmp_path / "out", "yolo")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--source"):
         merge_batch(tmp_path / "out", "webdataset")

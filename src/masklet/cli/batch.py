@@ -179,7 +179,7 @@ def batch(
 
 def merge(
     out: Annotated[str, typer.Argument(metavar="OUT", help="The output folder of `masklet batch`.")],
-    to: Annotated[str | None, typer.Option("--to", help="Write a dataset too: coco or webdataset.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Write a dataset too: coco, parquet or webdataset.")] = None,
     source: Annotated[
         list[str] | None,
         typer.Option("--source", metavar="SOURCE", help="Count the items that are missing; for webdataset, needed."),

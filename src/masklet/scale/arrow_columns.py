@@ -26,7 +26,7 @@ def arrow_table(columns: OutputColumns) -> pyarrow.Table:
     try:
         import pyarrow as pa
     except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package("pyarrow", "ray") from error
+        raise MissingExtraError.for_package("pyarrow", "parquet") from error
     text, whole, number = pa.string(), pa.int64(), pa.float64()
     types = {
         **dict.fromkeys(("item", "error", "seams"), text),

@@ -2,6 +2,7 @@
 
 OUT/manifest.jsonl   a line for each item, sorted by name
 OUT/coco.json        images and masks, as `pycocotools` reads them
+OUT/rows.parquet     a row for each item, with the columns of the stage: the one for videos and embeddings
 OUT/webdataset/      archives with each image and its masks, as SA-1B has them
 """
 
@@ -11,13 +12,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from masklet.errors import InputError, SourceError
 from masklet.masks.rle import Rle, run_lengths
+from masklet.scale.arrow_columns import arrow_table
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
 from masklet.scale.manifest import ManifestRow, best_rows, read_manifests
@@ -27,10 +31,12 @@ from masklet.scale.webdataset import WebDatasetWriter, sample_key
 
 __all__ = ["MERGE_FORMATS", "MergeSummary", "merge_batch", "sa1b_document"]
 
-MergeFormat = Literal["coco", "webdataset"]
-MERGE_FORMATS = ("coco", "webdataset")
+MergeFormat = Literal["coco", "parquet", "webdataset"]
+MERGE_FORMATS = ("coco", "parquet", "webdataset")
 MANIFEST_FILE = "manifest.jsonl"
 MAX_LISTED = 10
+PARQUET_ROWS = 500
+"""Rows in memory, and in a group of the table."""
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar(\.\w+)?|tgz|parquet)$", re.IGNORECASE)
 
 
@@ -86,7 +92,7 @@ def merge_batch(
     """
     out = os.fspath(out)
     if to is not None and to not in MERGE_FORMATS:
-        raise InputError(f"a batch is merged to {' or '.join(MERGE_FORMATS)}, not to {to!r:.40}")
+        raise InputError(f"a batch is merged to {', '.join(MERGE_FORMATS)}, not to {to!r:.40}")
     if to == "webdataset" and source is None:
         raise InputError("archives hold the images too: give the source of the batch (source=, --source)")
     storage, summary = storage_of(out), MergeSummary()
@@ -99,6 +105,8 @@ def merge_batch(
         if to == "coco":
             names = (row.item for row in rows() if row.outcome == "done")
             _write_text(storage, join_location(out, "coco.json"), _coco_lines(out, names, summary), summary)
+        elif to == "parquet":
+            _write_parquet(out, (row.item for row in rows() if row.outcome == "done"), summary)
     if to == "webdataset" and source is not None:
         _write_archives(out, source, samples_per_archive, summary)
     return summary
@@ -191,6 +199,26 @@ def _coco_lines(out: str, names: Iterator[str], summary: MergeSummary) -> Iterat
         yield from (line.rstrip("\n") for line in annotations)
     listed = [{"id": id, "name": name} for id, name in sorted(categories.items())]
     yield f'], "categories": {json.dumps(listed)}}}'
+
+
+def _write_parquet(out: str, names: Iterator[str], summary: MergeSummary) -> None:
+    """Write the rows of all items to one table, in the memory of some of them."""
+    found = (read_item_file(out, name) for name in names)
+    rows = ({name: cell for name, cell in one[0].items() if name != "error"} for one in found if one is not None)
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        path, writer = Path(folder) / "rows", None
+        while block := list(islice(rows, PARQUET_ROWS)):
+            table = arrow_table({name: [row[name] for row in block] for name in block[0]})
+            if writer is None:
+                from pyarrow.parquet import ParquetWriter
+
+                writer = stack.enter_context(ParquetWriter(path, table.schema))
+            writer.write_table(table)
+            summary.objects += sum(len(row.get("masks", ())) for row in block)
+        stack.close()
+        location = join_location(out, "rows.parquet")
+        storage_of(out).write(location, path.read_bytes())
+    summary.files.append(location)
 
 
 def _write_archives(out: str, source: ItemSource, samples: int, summary: MergeSummary) -> None:
