@@ -110,7 +110,7 @@ def test_a_stopped_run_resumes(
     assert sorted(stage.seen()) == ["1.jpg", "2.jpg", "cats/3.jpg"]
 
 
-def test_addresses_are_told_without_credentials(masklet: Masklet, folder: Path, stage: LoggingStage) -> None:
+def test_addresses_are_printed_without_credentials(masklet: Masklet, folder: Path, stage: LoggingStage) -> None:
     pytest.importorskip("fsspec")
     (folder / "list.txt").write_text("memory://me:hunter2@cli/gone.jpg?token=hunter2\n")
     done = masklet("batch", "list.txt", "--out", "memory://me:hunter2@cli/out")

@@ -1,4 +1,4 @@
-"""An HTTP proxy that does wrong what it is told to: refuse, cut, slow down or stall single answers."""
+"""An HTTP proxy that fails as a test wants: refuse, cut, slow down or stall single answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses: retries, what is never told, and files of an HTTP server that misbehaves."""
+"""Addresses: retries, what is never printed, and files of an HTTP server that misbehaves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from helpers.batch_stage import LoggingStage, write_images
 from helpers.fault_proxy import FaultProxy, fault_proxy
 from masklet.errors import OutputError, SourceError
+from masklet.scale.batch_manifest import read_manifests
 from masklet.scale.items import ItemSource
-from masklet.scale.manifest import read_manifests
 from masklet.scale.redact_urls import redact_url, redact_urls
 from masklet.scale.run_batch import run_batch
 from masklet.scale.storage import storage_of

@@ -60,8 +60,8 @@ def test_lists_and_tables_name_files_next_to_them_and_addresses(tmp_path: Path) 
     (tmp_path / "table.csv").write_text('item,Path,points\nfirst,a.jpg,"[[1, 2]]"\nsecond,cats/b.jpg,\n')
     table = list(ItemSource([tmp_path / "table.csv"]))
     assert [(item.name, dict(item.prompts)) for item in table] == [("first", {"points": "[[1, 2]]"}), ("second", {})]
-    (tmp_path / "wrong.csv").write_text("picture\na.jpg\n")
-    with pytest.raises(SourceError, match=r"columns: picture.*file_name"):
+    (tmp_path / "wrong.csv").write_text("image_file\na.jpg\n")
+    with pytest.raises(SourceError, match=r"columns: image_file.*file_name"):
         names(tmp_path / "wrong.csv")
 
 
@@ -145,7 +145,7 @@ def test_a_scheme_without_its_package_names_the_extra(monkeypatch: pytest.Monkey
 
 
 def test_hub_addresses_go_through_the_hub_s_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network here: the hub's file system is asked for the folder, and for the file."""
+    """No network here: the calls of the hub's file system are replaced."""
     hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub.HfFileSystem, "isdir", lambda self, path: path == "datasets/o/n/images")
     listing = [{"name": "datasets/o/n/images/a.jpg", "type": "file", "size": 3, "blob_id": "b1"}]

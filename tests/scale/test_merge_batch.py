@@ -13,8 +13,8 @@ from PIL import Image
 from helpers.batch_stage import LoggingStage, write_images
 from masklet.errors import InputError, SourceError
 from masklet.masks.rle import encode
+from masklet.scale.batch_manifest import ManifestRow, ManifestWriter
 from masklet.scale.items import ItemSource
-from masklet.scale.manifest import ManifestRow, ManifestWriter
 from masklet.scale.merge_batch import merge_batch
 from masklet.scale.run_batch import run_batch
 from masklet.scale.shards import Shard

@@ -17,10 +17,10 @@ import pytest
 from helpers import batch_stage
 from helpers.batch_stage import LoggingStage, write_images
 from masklet.errors import InputError, ModelError, SourceError
+from masklet.scale.batch_manifest import ManifestRow, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import ItemSource
 from masklet.scale.leases import Leases
-from masklet.scale.manifest import ManifestRow, read_manifests
 from masklet.scale.run_batch import BatchOptions, BatchProgress, run_batch
 from masklet.scale.shards import Shard
 from masklet.scale.storage import storage_of

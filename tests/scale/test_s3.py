@@ -13,9 +13,9 @@ import pytest
 
 from helpers.batch_stage import LoggingStage
 from helpers.fault_proxy import FaultProxy, fault_proxy
+from masklet.scale.batch_manifest import ManifestRow, read_manifests
 from masklet.scale.items import ItemSource
 from masklet.scale.leases import Leases
-from masklet.scale.manifest import ManifestRow, read_manifests
 from masklet.scale.merge_batch import merge_batch
 from masklet.scale.run_batch import BatchOptions, run_batch
 from masklet.scale.storage import storage_of

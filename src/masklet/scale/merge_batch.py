@@ -22,9 +22,9 @@ from typing import Any, Literal
 from masklet.errors import InputError, SourceError
 from masklet.masks.rle import Rle, run_lengths
 from masklet.scale.arrow_columns import arrow_table
+from masklet.scale.batch_manifest import ManifestRow, best_rows, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
-from masklet.scale.manifest import ManifestRow, best_rows, read_manifests
 from masklet.scale.read_ahead import read_ahead, read_item
 from masklet.scale.storage import Storage, join_location, storage_of
 from masklet.scale.webdataset import WebDatasetWriter, sample_key

@@ -25,11 +25,11 @@ from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError
+from masklet.scale.batch_manifest import ManifestRow, ManifestWriter, read_manifests
 from masklet.scale.crash_marks import CrashMarks
 from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
 from masklet.scale.leases import Leases
-from masklet.scale.manifest import ManifestRow, ManifestWriter, read_manifests
 from masklet.scale.read_ahead import ItemContent, read_ahead, read_item
 from masklet.scale.redact_urls import redact_urls
 from masklet.scale.shards import Shard, name_hash
@@ -55,7 +55,7 @@ STATE_FOLDER = ".masklet"
 MAX_STORING = 8
 """Items whose files are being written while the stage goes on."""
 MAX_DEFERRED = 1000
-"""Items of other processes that are remembered before it is asked which are finished."""
+"""Items of other processes that are remembered before their files are looked for."""
 FIRST_POLL_S, LONGEST_POLL_S = 0.1, 5.0
 """Between two looks at the items that other processes have."""
 
