@@ -19,6 +19,7 @@ from masklet.cli.shared_options import Device, MaxImagePixels, Model, Quiet, Tra
 if TYPE_CHECKING:
     from masklet.scale import Stage
     from masklet.scale.run_batch import BatchProgress
+    from masklet.scale.stage_rows import Cell
 
 __all__ = ["batch", "merge"]
 
@@ -227,13 +228,13 @@ def _stage(
     classes: list[str],
     pooled: bool,
     batch_size: int,
-) -> tuple[Stage, dict[str, str | bool | list[str] | None]]:
+) -> tuple[Stage, dict[str, Cell]]:
     """Return the stage of a task, and the settings that its files depend on."""
     from masklet.annotate import AnnotateOptions
     from masklet.detect.detector import DetectOptions
     from masklet.scale import Annotator, Embedder, Segmenter, VideoTracker
 
-    settings: dict[str, str | bool | list[str] | None] = {"task": task.value, "model": model, "precision": precision}
+    settings: dict[str, Cell] = {"task": task.value, "model": model, "precision": precision}
     if task is Task.EMBED:
         return Embedder(model, device, precision, pooled=pooled), {**settings, "pooled": pooled}
     if task is Task.ANNOTATE:

@@ -125,7 +125,7 @@ class CloudStorage(Storage):
         """See Storage."""
         if self.scheme in ("http", "https"):
             return location.endswith("/")
-        return self._ask(location, lambda files, path: files.isdir(path))
+        return self._ask(location, lambda files, path: bool(files.isdir(path)))
 
     def find(self, location: str) -> StoredFile | None:
         """See Storage."""

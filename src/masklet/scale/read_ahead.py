@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ def _check_unchanged(storage: Storage, item: Item, listed: StoredFile | None, nu
 
 def read_ahead(
     items: Iterable[Item], prepare: Callable[[Item], Prepared], *, threads: int, max_items: int
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Yield `prepare(item)` for each item, in order; threads prepare at most `max_items` ahead.
 
     Example:

@@ -55,7 +55,7 @@ STATE_FOLDER = ".masklet"
 MAX_STORING = 8
 """Items whose files are being written while the stage goes on."""
 MAX_DEFERRED = 1000
-"""Items of other processes that are remembered before their files are looked for."""
+"""Items of other processes that are remembered before it is checked which are finished."""
 FIRST_POLL_S, LONGEST_POLL_S = 0.1, 5.0
 """Between two looks at the items that other processes have."""
 
