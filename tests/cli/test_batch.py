@@ -45,6 +45,8 @@ def test_the_exit_code_says_what_happened(masklet: Masklet, folder: Path, stage:
     done = masklet("batch", "photos", "--out", "out")
     assert (done.code, done.err) == (1, "masklet: bad.jpg: a bad image\n")
     assert "3 done, 1 failed" in done.out
+    allowed = masklet("batch", "photos", "--out", "out", "--allow-failed")
+    assert (allowed.code, "1 failed, 3 finished before" in allowed.out) == (0, True)
     for words, message in [
         (("photos", "--out", "out", "--task", "embed"), "task was 'everything', now 'embed'"),
         (("photos", "--out", "out", "--shard", "2/2"), "numbered from 0 to 1"),

@@ -21,6 +21,7 @@ from masklet.scale.batch_manifest import ManifestRow, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import ItemSource
 from masklet.scale.leases import Leases
+from masklet.scale.merge_batch import merge_batch
 from masklet.scale.run_batch import BatchOptions, BatchProgress, run_batch
 from masklet.scale.shards import Shard
 from masklet.scale.storage import storage_of
@@ -252,3 +253,35 @@ def test_what_another_process_has_is_waited_for(photos: Path, tmp_path: Path, st
         assert "2.jpg" not in first
         other.release("2.jpg")  # as if it had been stopped
         assert [one.item for one in events] == ["2.jpg"]
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_every_item_is_done(tmp_path: Path) -> None:
+    """Three processes with one shard; again and again one of them is killed and another one started."""
+    names = [f"{number // 50}/{number}.jpg" for number in range(600)]
+    write_images(tmp_path / "photos", names)
+    log, out = tmp_path / "seen.log", tmp_path / "out"
+    options = {"seconds": 0.02, "lease_s": 20, "read_ahead": 3}
+    running = [start(tmp_path / "photos", out, log, **options) for _ in range(3)]
+    num_killed, deadline = 0, time.monotonic() + 300
+    while time.monotonic() < deadline:
+        time.sleep(1.5)
+        still = [process for process in running if process.poll() is None]
+        if not still:
+            break
+        if num_killed < 8:
+            victim = still[num_killed % len(still)]
+            victim.kill()
+            victim.communicate()
+            num_killed += 1
+            running.append(start(tmp_path / "photos", out, log, **options))
+    for process in running:
+        process.communicate(timeout=60)
+    assert running[-1].returncode == 0
+    assert num_killed >= 4
+    seen = Counter(log.read_text().splitlines())
+    assert set(seen) == set(names)
+    assert sum(seen.values()) - 600 <= num_killed * (1 + 8)  # those in the stage, and those being written
+    summary = merge_batch(out, source=ItemSource([tmp_path / "photos"]))
+    assert (summary.done, summary.missing, summary.is_complete) == (600, 0, True)
+    assert not [path for path in (out / ".masklet").rglob("*") if path.is_file()]

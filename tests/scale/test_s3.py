@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from helpers import batch_stage
 from helpers.batch_stage import LoggingStage
 from helpers.fault_proxy import FaultProxy, fault_proxy
 from masklet.scale.batch_manifest import ManifestRow, read_manifests
@@ -151,6 +157,29 @@ def test_one_of_many_gets_a_lease(s3: tuple[FaultProxy, Any]) -> None:
     with ThreadPoolExecutor(6) as pool:
         for name in "abc":
             assert sum(pool.map(lambda leases, name=name: leases.take(name), several)) == 1
+
+
+def test_after_a_kill_the_bucket_is_finished_by_the_next_process(s3: tuple[FaultProxy, Any], tmp_path: Path) -> None:
+    proxy, client = s3
+    log = tmp_path / "seen.log"
+    options = json.dumps({"seconds": 0.1, "lease_s": 60})
+    command = [sys.executable, batch_stage.__file__, "s3://bucket/photos", "s3://bucket/out", str(log), options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    finished = {one["Key"] for one in client.list_objects_v2(Bucket="bucket", Prefix="out/items")["Contents"]}
+    assert 3 <= len(finished) < 12
+    for kind, path in (("503", "out/.masklet"), ("cut", "photos/cats/11.jpg")):
+        proxy.add(kind, "GET", path)
+    progress = run(LoggingStage(log))
+    assert progress[-1].done + progress[-1].finished_before == 12
+    seen = Counter(log.read_text().splitlines())
+    assert set(seen) == set(NAMES)
+    assert [key for key in finished if seen[key.removeprefix("out/items/").removesuffix(".json")] != 1] == []
+    assert set(rows("s3://bucket/out")) == set(NAMES)  # also of what was finished without a line
 
 
 def test_archives_and_lists_are_read_from_s3(s3: tuple[FaultProxy, Any], tmp_path: Path) -> None:

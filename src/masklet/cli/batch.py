@@ -89,6 +89,9 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume/--overwrite", help="Keep finished items, or process those of the shard again.")
     ] = True,
+    allow_failed: Annotated[
+        bool, typer.Option("--allow-failed", help="Exit with 0 although items failed, which the manifest has.")
+    ] = False,
     chunk: Annotated[
         int | None, typer.Option("--chunk", metavar="FRAMES", help="Of track: cut long videos into parts of so many.")
     ] = None,
@@ -174,7 +177,7 @@ def batch(
     done, failed, before = (0, 0, 0) if last is None else (last.done, last.failed, last.finished_before)
     if not quiet:
         typer.echo(f"shard {place}: {done} done, {failed} failed, {before} finished before -> {redact_urls(out)}")
-    if failed:
+    if failed and not allow_failed:
         raise typer.Exit(ExitCode.BROKEN)
 
 
