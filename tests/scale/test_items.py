@@ -23,6 +23,7 @@ def names(*sources: object, kind: str = "images", **options: object) -> list[str
 
 
 def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as archive:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
@@ -63,6 +64,29 @@ def test_lists_and_tables_name_files_next_to_them_and_addresses(tmp_path: Path) 
     (tmp_path / "wrong.csv").write_text("image_file\na.jpg\n")
     with pytest.raises(SourceError, match=r"columns: image_file.*file_name"):
         names(tmp_path / "wrong.csv")
+
+
+def test_a_row_without_a_path_is_a_broken_item(tmp_path: Path) -> None:
+    write_images(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "table.csv").write_text("path,item\na.jpg,\n,second\nb.jpg,third\n")
+    first, broken, last = ItemSource([tmp_path / "table.csv"])
+    assert (first.name, broken.name, last.name) == ("a.jpg", "table.csv-row-1", "third")
+    with pytest.raises(SourceError, match=r"row 1 .* has no path or URL"):
+        read_item(broken, tmp_path)
+    (tmp_path / "odd.csv").write_text('path\n"' + "x" * (1 << 24) + 'x.jpg"\n')
+    with pytest.raises(SourceError, match=r"odd\.csv.*damaged"):
+        names(tmp_path / "odd.csv")
+
+
+def test_lists_and_tables_can_name_archives(tmp_path: Path) -> None:
+    write_tar(tmp_path / "tars/0.tar", {"a.jpg": b"1"})
+    write_tar(tmp_path / "tars/1.tar", {"a.jpg": b"2"})
+    (tmp_path / "list.txt").write_text("tars/1.tar\ntars/0.tar\n")
+    (tmp_path / "table.csv").write_text("url,id\ntars/1.tar,one.tar\n")
+    assert names(tmp_path / "list.txt") == ["tars/1.tar/a.jpg", "tars/0.tar/a.jpg"]
+    assert names(tmp_path / "table.csv") == ["one.tar/a.jpg"]
+    parts = [names(tmp_path / "list.txt", shard=Shard(index, 2)) for index in range(2)]
+    assert sorted(parts[0] + parts[1]) == ["tars/0.tar/a.jpg", "tars/1.tar/a.jpg"]
 
 
 def test_two_items_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from masklet.damaged_files import decoder_errors, describe_error
+from masklet.damaged_files import damage_named, decoder_errors, describe_error
 from masklet.errors import MaskletError, MissingExtraError, SourceError
 from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, missing_path_message
 from masklet.scale.redact_urls import redact_url
@@ -204,12 +204,13 @@ class ItemSource(Iterable[Item]):
         elif is_listed:
             return
         elif low.endswith(".csv"):
-            with closing(_text_of(file.location)) as text:
+            with closing(_text_of(file.location)) as text, damage_named(redact_url(file.location), "table"):
                 yield from self._of_table(csv.DictReader(text), file.location)
         elif low.endswith((".txt", ".lst", ".list")):
             with closing(_text_of(file.location)) as text:
-                lines = (line.strip() for line in text)
-                yield from (_of_place(line, file.location) for line in lines if line and not line.startswith("#"))
+                for line in map(str.strip, text):
+                    if line and not line.startswith("#"):
+                        yield from self._of_listed(_of_place(line, file.location))
         elif is_url(file.location):
             yield Item(name, file.location)  # an address need not have a suffix
         else:
@@ -236,19 +237,32 @@ class ItemSource(Iterable[Item]):
 
     def _of_table(self, rows: Iterable[Mapping[str, Any]], location: str) -> Iterator[Item]:
         """Yield the items of rows with a column of paths or URLs."""
-        for row in rows:
+        for number, row in enumerate(rows):
             columns = {key.strip().lower(): str(cell) for key, cell in row.items() if key and cell not in (None, "")}
             place = next((columns[key] for key in PATH_COLUMNS if key in columns), "")
+            if not place and any(key and key.strip().lower() in PATH_COLUMNS for key in row):
+                problem = (
+                    f"row {number} (from 0) of {redact_url(location)!r} has no path or URL: fill it in, or remove it"
+                )
+                yield Item(f"{_place_name(location).rpartition('/')[2]}-row-{number}", location, problem=problem)
+                continue
             if not place:
                 known = ", ".join(key for key in row if key) or "none"
                 raise SourceError(
-                    f"{redact_url(location)!r} has no column of paths, or a row has none there (columns: {known}); one "
-                    f"of {', '.join(PATH_COLUMNS)} names the file or URL of each row: rename a column"
+                    f"{redact_url(location)!r} has no column of paths (columns: {known}); one of "
+                    f"{', '.join(PATH_COLUMNS)} names the file or URL of each row: rename a column"
                 )
             name = next((columns[key] for key in NAME_COLUMNS if key in columns), "")
             item = _of_place(place, location)
             prompts = {key: columns[key] for key in PROMPT_COLUMNS if key in columns}
-            yield replace(item, name=_place_name(name) if name else item.name, prompts=prompts)
+            yield from self._of_listed(replace(item, name=_place_name(name) if name else item.name, prompts=prompts))
+
+    def _of_listed(self, item: Item) -> Iterator[Item]:
+        """Yield what a list or table names: an image or video, or those of an archive."""
+        if redact_url(item.location).lower().endswith(ARCHIVE_SUFFIXES):
+            yield from self._of_archive(item.name, StoredFile(item.location))
+        else:
+            yield item
 
     def _of_parquet(self, name: str, location: str) -> Iterator[Item]:
         """Yield the items of a table: a column of paths, or one of images in it."""
