@@ -163,7 +163,7 @@ def read_manifests(storage: Storage, out: str) -> Iterator[ManifestRow]:
 
 @contextmanager
 def best_rows(rows: Iterator[ManifestRow]) -> Iterator[Callable[[], Iterator[ManifestRow]]]:
-    """Sort rows by item and keep one of each: one that is done if there is one, and the latest of these.
+    """Sort rows by item and keep one of each: one that is done if there is one, with its seconds, and the latest.
 
     They wait in a file, so that memory does not grow with them. What the block gets yields them, as often as it is
     called.
@@ -175,12 +175,16 @@ def best_rows(rows: Iterator[ManifestRow]) -> Iterator[Callable[[], Iterator[Man
         ...     [row.outcome for row in best()]
         ['done']
     """
+
+    def rank(row: ManifestRow) -> int:
+        return 0 if row.outcome == "failed" else 1 + (row.seconds > 0)
+
     with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder) / "rows.sqlite")) as connection:
         connection.execute("CREATE TABLE rows (item PRIMARY KEY, done INTEGER, at REAL, line TEXT) WITHOUT ROWID")
         connection.executemany(
             "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (item) DO UPDATE SET done = excluded.done, "
             "at = excluded.at, line = excluded.line WHERE (excluded.done, excluded.at) > (rows.done, rows.at)",
-            ((to_column(row.item), row.outcome == "done", row.at, row.to_line()) for row in rows),
+            ((to_column(row.item), rank(row), row.at, row.to_line()) for row in rows),
         )
 
         def best() -> Iterator[ManifestRow]:

@@ -188,6 +188,13 @@ class CloudStorage(Storage):
 
         return self._ask(location, read, reads=True)
 
+    def read_if_there(self, location: str) -> bytes | None:
+        """See Storage."""
+        try:  # with a beginning, packages read at once, and do not look for the size first
+            return self._ask(location, lambda files, path: bytes(files.cat_file(path, start=0)))
+        except FileNotFoundError:
+            return None
+
     def copy_to(self, location: str, path: Path) -> None:
         """See Storage."""
         self._ask(location, lambda files, remote: files.get_file(remote, str(path)), reads=True)

@@ -88,13 +88,12 @@ def read_item_file(out: str, name: str, storage: Storage | None = None) -> tuple
     """Return the row of a finished item and the size of its file; None if there is none, or it is cut short."""
     storage = storage or storage_of(out)
     for suffix in (".json", ".npz"):
-        location = file_of_item(out, ITEMS_FOLDER, name) + suffix
-        if storage.find(location) is not None:
-            try:
-                content = storage.read(location)
+        try:
+            content = storage.read_if_there(file_of_item(out, ITEMS_FOLDER, name) + suffix)
+            if content is not None:
                 return decode_row(suffix, content), len(content)
-            except (SourceError, ValueError):
-                continue
+        except (SourceError, ValueError):
+            continue
     return None
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
 
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError
 from masklet.scale.batch_manifest import ManifestRow, ManifestWriter, read_manifests
 from masklet.scale.crash_marks import CrashMarks
@@ -201,6 +202,7 @@ class _Prepared:
     problem: str = ""
     is_suspect: bool = False
     """A process ended that had it."""
+    failed_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -311,18 +313,27 @@ class BatchWorker:
             return _Prepared(item, "finished")
         if not self.leases.take(item.name):
             return _Prepared(item, "busy")
-        if self._is_finished(item):
+        failed_at = self._failed_at(item)
+        if self._is_finished(item, failed_at):
             self.leases.release(item.name)
             return _Prepared(item, "finished")
+        ready = _Prepared(item, "ready", is_suspect=self.leases.num_ended(item.name) > 0, failed_before=failed_at > 0)
         try:
-            content = read_item(item, self.temp_dir)
-            return _Prepared(item, "ready", content, is_suspect=self.leases.num_ended(item.name) > 0)
+            return replace(ready, content=read_item(item, self.temp_dir))
         except InputError as error:
-            return _Prepared(item, "ready", problem=str(error))
+            return replace(ready, problem=str(error))
         except MaskletError:
             raise
         except Exception as error:
-            return _Prepared(item, "ready", problem=_unexpected(item, error))
+            return replace(ready, problem=_unexpected(item, error))
+
+    def _failed_at(self, item: Item) -> float:
+        """Return when the item failed, in seconds since 1970; 0 if it did not."""
+        content = self.storage.read_if_there(file_of_item(self.out, FAILED_FOLDER, item.name) + ".json")
+        try:
+            return 0.0 if content is None else float(json.loads(content)["at"])
+        except decoder_errors():
+            return 1.0  # it was cut short: long ago
 
     def is_known(self, name: str) -> bool:
         """Whether `read_finished` found the item, and its file is complete; objects always are."""
@@ -335,10 +346,9 @@ class BatchWorker:
             for file in (self.storage.find(location + suffix) for suffix in (".json", ".npz"))
         )
 
-    def _is_finished(self, item: Item) -> bool:
+    def _is_finished(self, item: Item, failed_at: float) -> bool:
         """Whether another process has finished the item since, or failed to, or was killed before it wrote its line."""
-        failed = self.storage.find(file_of_item(self.out, FAILED_FOLDER, item.name) + ".json")
-        if failed is not None and failed.modified is not None and failed.modified >= self.started_at:
+        if failed_at >= self.started_at:
             return True
         if not self.options.resume:
             location = file_of_item(self.out, ITEMS_FOLDER, item.name)
@@ -430,13 +440,14 @@ class BatchWorker:
         failure = file_of_item(self.out, FAILED_FOLDER, item.name) + ".json"
         if error:
             size = 0
-            document = json.dumps({"item": item.name, "source": item.source, "error": error}) + "\n"
-            self.storage.write(failure, document.encode())
+            document = {"item": item.name, "source": item.source, "error": error, "at": round(time.time(), 3)}
+            self.storage.write(failure, json.dumps(document).encode() + b"\n")
         else:
             suffix, encoded = encode_row({"item": item.name, "sha256": digest, **row})
             size = len(encoded)
             self.storage.write(file_of_item(self.out, ITEMS_FOLDER, item.name) + suffix, encoded)
-            self.storage.remove(failure)
+            if one.failed_before:
+                self.storage.remove(failure)
         self.manifest.add(self._manifest_row(item, digest, size, seconds, error))
         self.leases.release(item.name)
         return _Stored(item, "failed" if error else "done", error, seconds)

@@ -100,6 +100,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def read_if_there(self, location: str) -> bytes | None:
+        """Return the content of a file; None if there is none. One request, where `find` and `read` are several.
+
+        Raises:
+            SourceError: if it is there and cannot be read.
+        """
+
+    @abstractmethod
     def copy_to(self, location: str, path: Path) -> None:
         """Copy a file to `path` on this machine.
 
@@ -196,6 +204,10 @@ class LocalStorage(Storage):
                 raise SourceError(
                     f"cannot read {location!r}: {describe_error(error)}; a readable file is needed: check the disk"
                 ) from error
+
+    def read_if_there(self, location: str) -> bytes | None:
+        """See Storage."""
+        return self.read(location) if os.path.exists(location) else None
 
     def copy_to(self, location: str, path: Path) -> None:
         """See Storage."""
