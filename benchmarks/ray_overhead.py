@@ -22,7 +22,7 @@ import numpy as np
 import ray
 from PIL import Image
 
-from masklet.scale.manifest import read_manifests
+from masklet.scale.batch_manifest import read_manifests
 from masklet.scale.ray import RayOptions, run
 from masklet.scale.stage_rows import StageInput, StageOutput
 from masklet.scale.stages import Stage
