@@ -165,12 +165,13 @@ def test_an_item_that_ends_its_process_fails_alone(tmp_path: Path) -> None:
 def test_a_run_resumes_and_refuses_another_stage(tmp_path: Path) -> None:
     source, out = make_images(tmp_path / "in", 6), tmp_path / "out"
     (source / "cut.png").write_bytes((source / "00000.png").read_bytes()[:40])
+    (source / os.fsdecode(b"caf\xe9.png")).write_bytes((source / "00001.png").read_bytes())  # no text in UTF-8
     options = RayOptions(actors=1, block_items=4)
     first = scale_ray.summarize_run(scale_ray.run(str(source), BrightPixels(), out, options))
     again = scale_ray.summarize_run(scale_ray.run(str(source), BrightPixels(), out, options))
-    assert (first.done, first.failed, first.finished_before) == (6, 1, 0)
+    assert (first.done, first.failed, first.finished_before) == (7, 1, 0)
     assert "cut.png" in first.errors[0]
-    assert (again.done, again.failed, again.finished_before) == (0, 1, 6)
+    assert (again.done, again.failed, again.finished_before) == (0, 1, 7)
     with pytest.raises(InputError, match="other settings"):
         list(scale_ray.run(str(source), BrightPixels(seconds=1), out, options))
 

@@ -16,7 +16,7 @@ from masklet.scale.read_ahead import read_item
 from masklet.scale.run_batch import StageFunction
 from masklet.scale.stage_rows import InputColumns
 
-__all__ = ["ActorPlan", "MeasuredStage", "RayOptions", "measure_stage", "plan_actors"]
+__all__ = ["LARGEST_MEMORY", "ActorPlan", "MeasuredStage", "RayOptions", "measure_stage", "plan_actors"]
 
 BLOCK_SECONDS = 30.0
 """How long a process works on what it is handed at once; Ray takes milliseconds to hand it over."""
@@ -25,6 +25,8 @@ BLOCKS_PER_ACTOR = 4
 """At least, so that no process waits while another has many items."""
 MEMORY_RESERVE = 1.3
 MAX_ACTORS_PER_GPU = 8
+LARGEST_MEMORY = "largest memory"
+"""Key of a cluster's resources: bytes that the largest of its machines has, which no process can exceed."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def plan_actors(
             sharing = int(measured.gpu_total / (measured.gpu_memory * MEMORY_RESERVE))
             gpus = math.floor(1000 / min(max(1, sharing), MAX_ACTORS_PER_GPU)) / 1000
     if memory is None and measured is not None:
-        memory = int(measured.memory * MEMORY_RESERVE)
+        memory = int(min(measured.memory * MEMORY_RESERVE, cluster.get(LARGEST_MEMORY) or math.inf))
     rooms = [cpus / options.cpus]
     if gpus:
         rooms.append(num_gpus / gpus)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from masklet.cpu_threads import fix_threads
 from masklet.errors import InputError, MaskletError, MissingExtraError
-from masklet.scale.actor_plan import ActorPlan, RayOptions, measure_stage, plan_actors
+from masklet.scale.actor_plan import LARGEST_MEMORY, ActorPlan, RayOptions, measure_stage, plan_actors
 from masklet.scale.arrow_columns import arrow_table
 from masklet.scale.items import Item, ItemSource
 from masklet.scale.run_batch import (
@@ -138,7 +138,7 @@ def run(
         ray.init(address=options.address, log_to_driver=False)
     try:
         if isinstance(source, ray.data.Dataset):
-            plan = plan_actors(options, None, ray.cluster_resources(), 0)
+            plan = plan_actors(options, None, _cluster_resources(), 0)
             dataset, rows, num_before = source, options.block_items or DATASET_ROWS, 0
         else:
             sources = [source] if isinstance(source, (str, os.PathLike)) else source
@@ -175,11 +175,12 @@ def _list_unfinished(
     first = list(islice(unfinished, MAX_PLANNED_ITEMS))
     source.check_listed()
     measured = None
-    resources = ray.cluster_resources()
+    resources = _cluster_resources()
     if source.kind == "videos":  # to measure one may take as long as the run
         options = replace(options, block_items=options.block_items or 1)
     elif first and (options.block_items is None or (resources.get("GPU") and options.gpus is None)):
-        remote = ray.remote(num_cpus=options.cpus, num_gpus=min(1.0, resources.get("GPU", 0.0)))(measure_stage)
+        gpus = min(1.0, resources.get("GPU", 0.0)) if options.gpus is None else options.gpus
+        remote = ray.remote(num_cpus=options.cpus, num_gpus=gpus)(measure_stage)
         measured = ray.get(remote.remote(before.stage, first[0]))
     plan = plan_actors(options, measured, resources, len(first))
     items, blocks, count = chain(first, unfinished), [], 0
@@ -187,6 +188,14 @@ def _list_unfinished(
         blocks.append(ray.put(item_table(block)))
         count += len(block)
     return plan, blocks, source.num_listed - count
+
+
+def _cluster_resources() -> dict[str, float]:
+    """Return what the cluster has, and the memory of its largest machine."""
+    import ray
+
+    machines = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
+    return {**ray.cluster_resources(), LARGEST_MEMORY: max(machines, default=0.0)}
 
 
 def item_table(items: Sequence[Item]) -> pyarrow.Table:
@@ -205,8 +214,8 @@ def item_table(items: Sequence[Item]) -> pyarrow.Table:
         )
     return pa.table(
         {
-            "item": [item.name for item in items],
-            "path": [item.location for item in items],
+            "item": [encode_name(item.name) for item in items],
+            "path": [encode_name(item.location) for item in items],
             "version": [item.version for item in items],
             "size": pa.array([item.size for item in items], pa.int64()),
             "prompts": [json.dumps(dict(item.prompts)) for item in items],
@@ -232,8 +241,8 @@ def table_items(table: pyarrow.Table) -> list[Item]:
         prompts |= {name: _as_json(row[name]) for name in PROMPT_COLUMNS if row.get(name) is not None}
         items.append(
             Item(
-                str(row.get("item") or row["path"]),
-                str(row.get("path") or row["item"]),
+                decode_name(row.get("item") or row["path"]),
+                decode_name(row.get("path") or row["item"]),
                 row.get("version") or "",
                 row.get("size"),
                 row.get("bytes"),
@@ -242,6 +251,16 @@ def table_items(table: pyarrow.Table) -> list[Item]:
             )
         )
     return items
+
+
+def encode_name(name: str) -> bytes:
+    """Return a name as bytes: those of a file need not be text, and Arrow's texts are."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode_name(cell: str | bytes) -> str:
+    """Return the name of `encode_name`, or of a dataset that has texts."""
+    return cell if isinstance(cell, str) else cell.decode("utf-8", "surrogateescape")
 
 
 def _as_json(prompt: Cell) -> str:
@@ -267,11 +286,10 @@ class ItemWriter:
         except MaskletError as error:  # it is about every item; Ray would lose its type
             raised = pickle.dumps(error)
         self.worker.manifest.flush()
-        rows: list[tuple[str, str, str, float, bytes]]
-        rows = [(one.item, one.outcome, one.error, one.seconds, b"") for one in progress]
+        rows = [(encode_name(one.item), one.outcome, encode_name(one.error), one.seconds, b"") for one in progress]
         if raised:
-            rows.append(("", "", "", 0.0, raised))
-        types = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.binary())
+            rows.append((b"", "failed", b"", 0.0, raised))
+        types = (pa.binary(), pa.string(), pa.binary(), pa.float64(), pa.binary())
         cells = zip(REPORT_COLUMNS, types, zip(*rows, strict=True) if rows else [[]] * len(types), strict=True)
         return pa.table({name: pa.array(column, kind) for name, kind, column in cells})
 
@@ -285,11 +303,12 @@ def _read_reports(reports: ray.data.Dataset, num_before: int, retried: Outcome) 
     for table in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
         for row in table.to_pylist():
             if row["raised"]:
-                error: MaskletError = pickle.loads(row["raised"])
-                raise error
+                raised: MaskletError = pickle.loads(row["raised"])
+                raise raised
             outcome = retried if row["outcome"] == "finished before" else row["outcome"]
             counts[outcome] += 1
-            yield BatchProgress(row["item"], outcome, row["error"], row["seconds"], *counts.values())
+            item, error = decode_name(row["item"]), decode_name(row["error"])
+            yield BatchProgress(item, outcome, error, row["seconds"], *counts.values())
 
 
 def map_stage(dataset: ray.data.Dataset, stage: Stage, plan: ActorPlan) -> ray.data.Dataset:
