@@ -34,6 +34,7 @@ from masklet.errors import InputError, MaskletError, MissingExtraError, ModelErr
 from masklet.image.automatic_mask_generator import PRESETS, generate_masks, preset
 from masklet.media import SourceImage, Video, open_video
 from masklet.scale.stage_rows import (
+    Cell,
     InputColumns,
     ObjectMask,
     OutputColumns,
@@ -230,7 +231,7 @@ def _annotated(record: ImageAnnotation, names: dict[int, str]) -> StageOutput:
         for number, one in enumerate(record.objects)
     )
     classes = [one.class_id for one in objects]
-    extra = {"classes": classes, "names": [names.get(one, str(one)) for one in classes]}
+    extra: dict[str, Cell] = {"classes": classes, "names": [names.get(one, str(one)) for one in classes]}
     return StageOutput(record.name, record.size or (0, 0), objects, record.failure, extra)
 
 
@@ -318,7 +319,7 @@ class VideoTracker(ModelStage):
                 everything=self.everything,
                 auto_options=self.auto_options,
             )
-        extra = {
+        extra: dict[str, Cell] = {
             "frames": [one.frame_idx for one in video.objects],
             "num_frames": video.num_frames,
             "seams": json.dumps([asdict(one) for one in video.seams]),
@@ -345,7 +346,7 @@ def video_source(row: StageInput) -> Iterator[Callable[[], Video]]:
         return
     if row.pixels is None and not row.path:
         raise InputError(f"{row.name!r} has no video; one of the columns path, bytes, image must have it")
-    yield partial(open_video, row.path if row.pixels is None else row.pixels)  # type: ignore[arg-type]
+    yield partial(open_video, row.path if row.pixels is None else row.pixels)
 
 
 def check_preset(name: str) -> None:

@@ -150,7 +150,8 @@ def _track_prompted(
     with model.session(video) as session:
         size = session.frame(start).size
         parsed = parse_prompts(**given, size=size)  # type: ignore[arg-type]
-        ids = [int(one) for one in prompts.get("object_ids") or range(1, len(parsed) + 1)]  # type: ignore[union-attr]
+        chosen = prompts.get("object_ids") or range(1, len(parsed) + 1)
+        ids = [int(one) for one in chosen]  # type: ignore[union-attr, arg-type]
         for object_id, prompt in zip(ids, parsed, strict=True):
             points, box = prompt.points, prompt.box
             session.add_prompt(
