@@ -10,13 +10,14 @@ import pytest
 
 PACKAGES = ("compat", "masks", "prompts", "results", "writers", "media", "datasets", "synthetic", "projects")
 MODULES = ("atomic_files", "errors", "resume_store", "worker_pool")
-SCALE = ("item_files", "items", "leases", "manifest", "merge_batch", "read_ahead", "redact_urls", "shards", "storage")
+SCALE = (
+    "batch_manifest", "item_files", "items", "leases", "merge_batch", "read_ahead", "redact_urls", "shards", "storage",
+    "webdataset",
+)  # fmt: skip
 
 
 def module_names() -> list[str]:
-    names = [
-        f"masklet.{name}" for name in (*PACKAGES, *MODULES, *(f"scale.{name}" for name in SCALE), "scale.webdataset")
-    ]
+    names = [f"masklet.{name}" for name in (*PACKAGES, *MODULES, *(f"scale.{name}" for name in SCALE))]
     for package in PACKAGES:
         path = importlib.import_module(f"masklet.{package}").__path__
         names += [info.name for info in pkgutil.walk_packages(path, f"masklet.{package}.")]
