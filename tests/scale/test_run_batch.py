@@ -16,7 +16,7 @@ import pytest
 
 from helpers import batch_stage
 from helpers.batch_stage import LoggingStage, write_images
-from masklet.errors import InputError, ModelError, SourceError
+from masklet.errors import InputError, ModelError, OutputError, SourceError
 from masklet.scale.batch_manifest import ManifestRow, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import ItemSource
@@ -24,7 +24,7 @@ from masklet.scale.leases import Leases
 from masklet.scale.merge_batch import merge_batch
 from masklet.scale.run_batch import BatchOptions, BatchProgress, run_batch
 from masklet.scale.shards import Shard
-from masklet.scale.storage import storage_of
+from masklet.scale.storage import LocalStorage, storage_of
 
 NAMES = ["1.jpg", "2.jpg", "10.jpg", "cats/a.png", "cats/b.png"]
 
@@ -134,6 +134,28 @@ def test_an_error_that_concerns_every_item_ends_the_run(photos: Path, out: str) 
         list(run_batch(ItemSource([photos]), no_model, out))
     with pytest.raises(SourceError, match="has none of the images"):
         list(run_batch(ItemSource([photos.parent / "photos/*.gif"]), no_model, out))
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_resumes(
+    photos: Path, tmp_path: Path, stage: LoggingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, out = LocalStorage.write, str(tmp_path / "out")
+
+    def write_until_full(self: LocalStorage, location: str, content: bytes) -> None:
+        if location.endswith("10.jpg.json"):
+            raise OutputError("no space left")
+        write(self, location, content)
+
+    monkeypatch.setattr(LocalStorage, "write", write_until_full)
+    with pytest.raises(OutputError, match="no space left"):
+        run(photos, stage, out)
+    assert {"1.jpg", "2.jpg"} <= {one.item for one in rows(out)} <= {*NAMES} - {"10.jpg"}
+    monkeypatch.setattr(LocalStorage, "write", write)
+    progress = run(photos, stage, out)
+    assert progress[-1].done + progress[-1].finished_before == 5
+    assert {one.item for one in rows(out)} == set(NAMES)
+    assert set(Counter(stage.seen()).values()) <= {1, 2}
+    assert stage.seen().count("1.jpg") == 1
 
 
 def test_other_settings_are_refused(photos: Path, stage: LoggingStage, out: str) -> None:

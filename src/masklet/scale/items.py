@@ -172,7 +172,7 @@ class ItemSource(Iterable[Item]):
         """
         if not self.num_listed:
             raise SourceError(
-                f"{', '.join(map(repr, self.sources)):.200} has none of the {self.kind}; they end in "
+                f"{', '.join(map(redact_url, self.sources)):.200} has none of the {self.kind}; they end in "
                 f"{', '.join(self.suffixes)}: check the path"
             )
 
