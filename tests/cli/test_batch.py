@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -59,6 +60,16 @@ def test_the_exit_code_says_what_happened(masklet: Masklet, folder: Path, stage:
         assert wrong.code == 2, words
         assert message in wrong.err
         assert len(wrong.err.splitlines()) == 1
+
+
+def test_a_long_run_writes_its_progress_to_the_log(
+    masklet: Masklet, folder: Path, stage: LoggingStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["masklet.cli.batch"], "LOG_INTERVAL_S", 0.0)
+    lines = masklet("batch", "photos", "--out", "out").err.splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"masklet: shard 0/1: 3 done, 0 failed, 0 finished before, \d+\.\d\d items/s", lines[-1])
+    assert masklet("batch", "photos", "--out", "out", "--quiet").err == ""
 
 
 def test_auto_takes_the_shard_of_the_job(

@@ -178,3 +178,40 @@ def test_tracks_are_no_coco_file(tmp_path: Path) -> None:
     list(run_batch(ItemSource([tmp_path / "videos"], "videos"), track, tmp_path / "out"))
     with pytest.raises(InputError, match="has no masks of an image"):
         merge_batch(tmp_path / "out", "coco")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+def test_everything_masks_of_the_built_in_model_open_elsewhere(tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    from pycocotools import mask as coco_mask
+
+    from masklet.masks.rle import decode
+    from masklet.scale import Segmenter
+    from masklet.scale.item_files import read_item_file
+
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        pixels = np.full((48, 64, 3), 60 + 40 * number, np.uint8)
+        pixels[10:30, 20:50] = (220, 40, 40)
+        Image.fromarray(pixels).save(tmp_path / f"photos/{number}.png")
+    source, out = ItemSource([tmp_path / "photos"]), str(tmp_path / "out")
+    list(run_batch(source, Segmenter(everything="fast"), out))
+    summary = merge_batch(out, "webdataset", source)
+    samples = list(webdataset.WebDataset(summary.files[-1], shardshuffle=False).decode("rgb8"))
+    assert [sample["__key__"] for sample in samples] == ["0", "1"]
+    for sample in samples:
+        found = read_item_file(out, f"{sample['__key__']}.png")
+        assert found is not None
+        annotations = sample["json"]["annotations"]
+        assert len(annotations) == len(found[0]["masks"]) > 0
+        for annotation, text in zip(annotations, found[0]["masks"], strict=True):
+            ours = decode(json.loads(text))
+            np.testing.assert_array_equal(coco_mask.decode(annotation["segmentation"]).astype(bool), ours)
+            assert coco_mask.area(annotation["segmentation"]) == annotation["area"]
+            x, y, width, height = coco_mask.toBbox(annotation["segmentation"])
+            assert annotation["bbox"] == [x, y, width, height]

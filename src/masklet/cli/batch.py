@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.console import ExitCode, print_error, progress_bar
+from masklet.cli.console import ExitCode, print_error, print_notice, progress_bar
 from masklet.cli.shared_options import Device, MaxImagePixels, Model, Quiet, TrackPrecision, split_commas
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["batch", "merge"]
 
+LOG_INTERVAL_S = 60.0
+"""Between two lines of progress, for the logs of jobs."""
 MAX_SHOWN_FAILURES = 20
 """Failures that are printed; all are in the manifest."""
 Sources = Annotated[
@@ -151,6 +154,7 @@ def batch(
         settings |= {"chunk": chunk, "overlap": overlap}
     last: BatchProgress | None = None
     num_shown = 0
+    logged_at = started = time.monotonic()
     try:
         if engine is BatchEngine.RAY:
             from masklet.scale import ray
@@ -166,6 +170,10 @@ def batch(
             _interrupted_by_termination(),
         ):
             for last in events:
+                if not quiet and time.monotonic() - logged_at >= LOG_INTERVAL_S:
+                    logged_at = time.monotonic()
+                    counts = f"{last.done} done, {last.failed} failed, {last.finished_before} finished before"
+                    print_notice(f"shard {place}: {counts}, {last.done / (logged_at - started):.2f} items/s")
                 step(last.item[-40:], completed=last.done + last.failed + last.finished_before)
                 if last.outcome == "failed" and (num_shown := num_shown + 1) <= MAX_SHOWN_FAILURES:
                     print_error(f"{last.item}: {last.error}")
