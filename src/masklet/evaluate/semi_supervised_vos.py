@@ -8,7 +8,8 @@ except the first, which is given, and the last; its figure is the mean over thos
 mean over its objects, the total is the mean over all objects of all sequences, and J&F is the mean of J and F. In an
 annotation that has other objects, pixels of 255 are not evaluated. A first mask of 0 and 255 alone (DAVIS 2016) is one
 object. A tracker also predicts whether an object is visible; how often that is correct is counted over the same frames
-(`PresenceAccuracy`), and is not part of J and F.
+(`PresenceAccuracy`), and is not part of J and F. The same frames are also averaged by how fast their objects move
+(`masklet.evaluate.motion_speed`).
 
 **Videos of any data set** (`evaluate_video`), where objects appear late and only some frames are annotated
 (YouTube-VOS, SA-V, your own). Each object is prompted on the first annotated frame that shows it, and tracked forward
@@ -33,6 +34,7 @@ from masklet.datasets import Sample
 from masklet.errors import SourceError
 from masklet.evaluate.davis_sequences import IGNORE_LABEL, DavisSequence, Labels, load_ground_truth
 from masklet.evaluate.metrics import boundary_f_score, region_similarity
+from masklet.evaluate.motion_speed import SpeedMetrics, mean_by_speed, metrics_by_speed, motion_speeds
 from masklet.evaluate.prompts_from_masks import (
     PROMPT_TYPES,
     parse_prompt_types,
@@ -117,6 +119,8 @@ class SequenceResult:
     frames: int
     seconds: float
     presence: PresenceAccuracy = PresenceAccuracy()
+    by_speed: dict[str, SpeedMetrics] = field(default_factory=dict)
+    """Means over the measured frames of all objects, by class of speed."""
 
     @property
     def metrics(self) -> VOSMetrics:
@@ -130,6 +134,7 @@ class VOSReport:
 
     total: VOSMetrics
     per_sequence: dict[str, VOSMetrics]
+    by_speed: dict[str, SpeedMetrics]
     results: tuple[SequenceResult, ...]
 
 
@@ -163,15 +168,17 @@ def evaluate_sequence(
     seconds = time.perf_counter() - started
     inner = range(1, len(truth_THW) - 1)
     evaluated_THW = truth_THW != IGNORE_LABEL
-    j, f = {}, {}
+    j, f, by_speed = {}, {}, []
     for number in ids:
-        pairs = [((predicted_THW[t] == number) & evaluated_THW[t], truth_THW[t] == number) for t in inner]
-        j[number] = float(np.mean([region_similarity(*pair) for pair in pairs]))
-        f[number] = float(np.mean([boundary_f_score(*pair) for pair in pairs]))
+        true_THW = truth_THW == number
+        pairs = [((predicted_THW[t] == number) & evaluated_THW[t], true_THW[t]) for t in inner]
+        scores = [region_similarity(*pair) for pair in pairs], [boundary_f_score(*pair) for pair in pairs]
+        j[number], f[number] = (float(np.mean(one)) for one in scores)
+        by_speed.append(metrics_by_speed(motion_speeds(true_THW)[1:-1], *scores))
     visible_TN = np.array([[(labels == number).any() for number in ids] for labels in truth_THW])[1:-1]
     correct = int((visible_TN == present_TN[1:-1]).sum())
     presence = PresenceAccuracy(visible_TN.size, int(visible_TN.sum()), correct)
-    return SequenceResult(sequence.name, j, f, len(truth_THW), seconds, presence)
+    return SequenceResult(sequence.name, j, f, len(truth_THW), seconds, presence, mean_by_speed(by_speed))
 
 
 def _track_sequence(
@@ -206,7 +213,8 @@ def _track_sequence(
 
 def vos_report(results: Sequence[SequenceResult]) -> VOSReport:
     """Average the results of `evaluate_sequence`, at least one."""
-    return VOSReport(_mean_metrics(results), {one.name: one.metrics for one in results}, tuple(results))
+    by_speed = mean_by_speed(one.by_speed for one in results)
+    return VOSReport(_mean_metrics(results), {one.name: one.metrics for one in results}, by_speed, tuple(results))
 
 
 def _mean_metrics(results: Sequence[SequenceResult]) -> VOSMetrics:

@@ -17,6 +17,7 @@ import numpy as np
 
 from masklet.errors import InputError
 from masklet.evaluate.davis_sequences import DavisSequence
+from masklet.evaluate.motion_speed import SpeedMetrics, mean_by_speed
 from masklet.evaluate.prompts_from_masks import validate_prompt_type
 from masklet.evaluate.semi_supervised_vos import (
     PresenceAccuracy,
@@ -84,6 +85,8 @@ class SyntheticReport:
     per_scenario: dict[str, VOSMetrics]
     presence: PresenceAccuracy
     """Over all scenarios."""
+    by_speed: dict[str, SpeedMetrics]
+    """Means over the frames of all objects, by class of speed."""
     results: tuple[SequenceResult, ...]
 
 
@@ -146,4 +149,5 @@ def synthetic_report(results: Sequence[SequenceResult]) -> SyntheticReport:
     parts = [one.presence for one in results]
     frames, visible = sum(part.frames for part in parts), sum(part.visible for part in parts)
     presence = PresenceAccuracy(frames, visible, sum(part.correct for part in parts))
-    return SyntheticReport(VERSION, mean_metrics, per_scenario, presence, tuple(results))
+    by_speed = mean_by_speed(one.by_speed for one in results)
+    return SyntheticReport(VERSION, mean_metrics, per_scenario, presence, by_speed, tuple(results))

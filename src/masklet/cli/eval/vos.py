@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,18 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from masklet.evaluate import VOSMetrics
+    from masklet.evaluate import VOSMetrics, VOSReport
     from masklet.evaluate.doubt_corrections import DoubtReport, DoubtResult
+    from masklet.evaluate.motion_speed import SpeedMetrics
     from masklet.evaluate.synthetic import SyntheticReport
 
 __all__ = ["doubts", "synthetic", "vos"]
 
 DOUBT_COLUMNS = ("before", "doubts", "even", "random")
+SPEED_HEADER = f"{'J&F by speed of motion':<31}" + "".join(f"{name:>9}" for name in ("frames", "J", "F", "J&F"))
 METRICS_HEADER = f"{'':<22}" + "".join(f"{name:>9}" for name in ("objects", "frames", "J", "F", "J&F", "fps"))
+
+BySpeed = Annotated[bool, typer.Option("--by-speed", help="Also print J and F by how fast objects move.")]
 
 
 def vos(
@@ -39,6 +44,7 @@ def vos(
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     prompt: VideoPrompt = "mask",
+    by_speed: BySpeed = False,
     split: Split = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to skip; repeatable.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only N sequences, the first by name.", min=1)] = None,
@@ -49,7 +55,8 @@ def vos(
     """Measure J, F and frames per second of objects tracked from their first mask, with a line per sequence.
 
     J is the IoU of regions, F the agreement of boundaries, both 0 to 1, means over objects; the first and the last
-    frame are not measured. With --report the same command resumes.
+    frame are not measured. --by-speed adds a line for still, slow, fast and very fast objects. With --report the same
+    command resumes.
 
     \b
     Example:
@@ -68,7 +75,7 @@ def vos(
         evaluate_unit=partial(evaluate_sequence, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(vos_report(rows)),
-        format_summary=lambda rows: [_metrics_line("all objects", vos_report(rows).total)] if rows else [],
+        format_summary=lambda rows: _vos_lines(vos_report(rows), by_speed) if rows else [],
         options={"prompt": prompt, "split": split, "exclude": exclude or [], "limit": limit},
         step_label="frames",
         steps_per_unit=[len(sequence.frame_paths) for sequence in sequences],
@@ -84,6 +91,7 @@ def synthetic(
     precision: Precision = "fp32",
     scenario: Scenarios = None,
     prompt: VideoPrompt = "mask",
+    by_speed: BySpeed = False,
     workers: Workers = 1,
     report_file: ReportFile = None,
     resume: Resume = True,
@@ -113,7 +121,7 @@ def synthetic(
         evaluate_unit=partial(evaluate_clip, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(synthetic_report(rows)),
-        format_summary=lambda rows: _synthetic_lines(synthetic_report(rows)),
+        format_summary=lambda rows: _synthetic_lines(synthetic_report(rows), by_speed),
         options={"prompt": prompt, "scenario": scenario or []},
         step_label="frames",
         steps_per_unit=[clip.num_frames for clip in clips],
@@ -179,14 +187,27 @@ def _doubt_lines(report: DoubtReport) -> list[str]:
     return [f"{'mean of scenarios':<22}{_doubt_scores(report)}", f"{'gain':<22}{gains}"]
 
 
-def _synthetic_lines(report: SyntheticReport) -> list[str]:
+def _vos_lines(report: VOSReport, by_speed: bool) -> list[str]:
+    return [_metrics_line("all objects", report.total), *(_speed_lines(report.by_speed) if by_speed else [])]
+
+
+def _synthetic_lines(report: SyntheticReport, by_speed: bool) -> list[str]:
     rows = {**report.per_scenario, "mean of scenarios": report.mean_metrics}
     presence = report.presence
     visibility = (
         f"visible or not: correct in {presence.accuracy:.3f} of {presence.frames} frames of objects (always visible: "
         f"{presence.majority_baseline:.3f})"
     )
-    return [METRICS_HEADER, *(_metrics_line(name, metrics) for name, metrics in rows.items()), visibility]
+    lines = [METRICS_HEADER, *(_metrics_line(name, metrics) for name, metrics in rows.items()), visibility]
+    return [*lines, *(_speed_lines(report.by_speed) if by_speed else [])]
+
+
+def _speed_lines(by_speed: Mapping[str, SpeedMetrics]) -> list[str]:
+    lines = [SPEED_HEADER]
+    for name, metrics in by_speed.items():
+        scores = "".join(f"{value:>9.3f}" for value in (metrics.j, metrics.f, metrics.jf))
+        lines.append(f"{name:<31}{metrics.frames:>9}{scores}")
+    return lines
 
 
 def _metrics_line(name: str, metrics: VOSMetrics) -> str:
