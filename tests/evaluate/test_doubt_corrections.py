@@ -44,7 +44,8 @@ class HalfKnowing:
         self.prompted = dict(snapshot)
 
     def doubts(self, *, check_backward: bool) -> list[Any]:
-        return [SimpleNamespace(frame_idx=t) for t in (7, 7, 4, 10)]
+        named = [t for t in (7, 7, 10, 4) if t != 10 or 7 not in self.prompted]  # 10 is in order once 7 is
+        return [SimpleNamespace(frame_idx=t) for t in named]
 
     def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> Results:
         self.prompted.setdefault(frame_idx, []).append((object_id, prompt))
@@ -73,18 +74,20 @@ def test_correcting_what_is_wrong_gains_and_other_frames_do_not(correction: str)
     steps: list[None] = []
     model: Any = HalfKnowing()
     result = evaluate_doubts(model, CLIP, DoubtOptions(correction, frames=2), lambda: steps.append(None))  # type: ignore[arg-type]
-    assert result.doubt_frames == (7, 4)
+    assert result.doubt_frames == (7, 4)  # 7 is named again, and is corrected once
+    assert result.at_once_frames == (7, 10)
     assert result.even_frames == (4, 8)
     assert len(result.random_frames) == 2
     assert result.before == pytest.approx(9 / 11)
     assert result.even == pytest.approx(10 / 11)
+    assert result.at_once == pytest.approx(10 / 11)
     assert result.doubts == 1
     assert result.objects == 2
-    assert len(steps) == 4 * FRAMES
+    assert len(steps) == (4 + 2) * FRAMES
 
 
 def test_scenarios_weigh_the_same() -> None:
-    rows = [DoubtResult(name, 1, 0.5, score, 0.6, 0.4, (1,), (2,), (3,)) for name, score in
+    rows = [DoubtResult(name, 1, 0.5, score, 0.7, 0.6, 0.4, (1,), (1,), (2,), (3,)) for name, score in
             (("twins-0", 1.0), ("twins-1", 0.8), ("fast-0", 0.5))]  # fmt: skip
     report = doubts_report(rows)
     assert (report.clips, report.doubts, report.even) == (3, pytest.approx(0.7), pytest.approx(0.6))
@@ -97,3 +100,11 @@ def test_options_are_checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         run(["eval", "doubts", "--correction", "box"])
     assert "correction='box' is unknown" in capsys.readouterr().err
+
+
+def test_nothing_is_corrected_when_nothing_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HalfKnowing, "doubts", lambda self, check_backward: [])
+    model: Any = HalfKnowing()
+    result = evaluate_doubts(model, CLIP)  # type: ignore[arg-type]
+    assert result.doubt_frames == result.at_once_frames == ()
+    assert result.doubts == result.at_once == result.before

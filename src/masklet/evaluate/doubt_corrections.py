@@ -2,11 +2,18 @@
 
 Clips are those of the synthetic benchmark (`masklet.evaluate.synthetic`). Every object is tracked from its mask on the
 first frame. Then a person corrects a number of frames, five by default, and the clip is tracked again from its first
-frame with all prompts. Which frames is chosen in three ways, each from the same state:
+frame with all prompts. Which frames is chosen in four ways, each from the same state:
 
-doubts    the first ones that `Session.doubts` names; a frame named for two objects counts once
+doubts    one by one, as in the app: the first frame that `Session.doubts` names is corrected, the clip is tracked again,
+          and the next frame is the first one named then; a frame is corrected once
+at once   the first ones that are named before any correction; a frame named for two objects counts once
 even      evenly spread between the first frame and the end
 random    drawn at random, without the first frame, from a seed that is the clip's own
+
+The last three are corrected together, and tracked once: a pass starts from the first frame with all prompts, so that the
+order of corrections by true masks makes no difference where frames do not depend on the state. With clicks the ways are
+not quite equal: what is clicked depends on the masks of the last pass, which is newer where frames are corrected one by
+one.
 
 **A correction** of a frame concerns all objects that the truth shows there: each is prompted with its true mask, or
 with `correction="clicks"` as in `masklet.evaluate.video_clicks`, by at most three clicks one after the other, each on
@@ -69,15 +76,17 @@ class DoubtOptions:
 
 @dataclass(frozen=True)
 class DoubtResult:
-    """J&F of one clip, means over its objects, before and after corrections; and which frames were corrected."""
+    """J&F of one clip, means over its objects, before and after corrections; and which frames, in their order."""
 
     name: str
     objects: int
     before: float
     doubts: float
+    at_once: float
     even: float
     random: float
     doubt_frames: tuple[int, ...]
+    at_once_frames: tuple[int, ...]
     even_frames: tuple[int, ...]
     random_frames: tuple[int, ...]
 
@@ -89,6 +98,7 @@ class DoubtReport:
     clips: int
     before: float
     doubts: float
+    at_once: float
     even: float
     random: float
     results: tuple[DoubtResult, ...]
@@ -100,7 +110,7 @@ def evaluate_doubts(
     options: DoubtOptions | None = None,
     on_progress: Callable[[], None] | None = None,
 ) -> DoubtResult:
-    """Track a clip and correct it in each of the three ways; `on_progress` is called after every frame of every pass.
+    """Track a clip and correct it in each of the four ways; `on_progress` is called after every frame of every pass.
 
     Example:
         >>> result = evaluate_doubts(SAM(), BENCHMARK_CLIPS[0])
@@ -117,27 +127,39 @@ def evaluate_doubts(
         for row, mask in enumerate(truth_TNHW[0]):
             session._add_object_prompt(row + 1, 0, ObjectPrompt(mask=MaskPrompt(mask)))
         before = _track(session, truth_TNHW, on_progress)
-        named = [doubt.frame_idx for doubt in session.doubts(check_backward=options.check_backward)]
+        tracked = session.snapshot()
         rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
         spread = np.linspace(0, length, options.frames + 2)[1:-1].round().astype(int).tolist()
         drawn = rng.choice(np.arange(1, length), min(options.frames, length - 1), replace=False).tolist()
-        chosen = [list(dict.fromkeys(named))[: options.frames], list(dict.fromkeys(spread)), sorted(drawn)]
-        tracked, after = session.snapshot(), []
-        for frames in chosen:
+        together = [_named_frames(session, options)[: options.frames], list(dict.fromkeys(spread)), sorted(drawn)]
+        after = []
+        for frames in together:
             session.restore_snapshot(tracked)
             for frame_idx in sorted(frames):
                 _correct(session, frame_idx, truth_TNHW[frame_idx], options.correction)
             after.append(_track(session, truth_TNHW, on_progress))
+        session.restore_snapshot(tracked)
+        corrected: list[int] = []
+        one_by_one = before
+        while len(corrected) < options.frames:
+            frame = next((frame for frame in _named_frames(session, options) if frame not in corrected), None)
+            if frame is None:
+                break
+            corrected.append(frame)
+            _correct(session, frame, truth_TNHW[frame], options.correction)
+            one_by_one = _track(session, truth_TNHW, on_progress)
     return DoubtResult(
         clip.name,
         truth_TNHW.shape[1],
         before,
-        doubts=after[0],
+        doubts=one_by_one,
+        at_once=after[0],
         even=after[1],
         random=after[2],
-        doubt_frames=tuple(chosen[0]),
-        even_frames=tuple(chosen[1]),
-        random_frames=tuple(chosen[2]),
+        doubt_frames=tuple(corrected),
+        at_once_frames=tuple(together[0]),
+        even_frames=tuple(together[1]),
+        random_frames=tuple(together[2]),
     )
 
 
@@ -146,11 +168,17 @@ def doubts_report(results: Sequence[DoubtResult]) -> DoubtReport:
     by_scenario: dict[str, list[DoubtResult]] = {}
     for one in results:
         by_scenario.setdefault(one.name.rsplit("-", 1)[0], []).append(one)
-    before, doubts, even, random = (
+    before, doubts, at_once, even, random = (
         float(np.mean([np.mean([getattr(one, name) for one in clips]) for clips in by_scenario.values()]))
-        for name in ("before", "doubts", "even", "random")
+        for name in ("before", "doubts", "at_once", "even", "random")
     )
-    return DoubtReport(len(results), before, doubts, even, random, tuple(results))
+    return DoubtReport(len(results), before, doubts, at_once, even, random, tuple(results))
+
+
+def _named_frames(session: Session, options: DoubtOptions) -> list[int]:
+    """Return the doubted frames, the first one first."""
+    named = session.doubts(check_backward=options.check_backward)
+    return list(dict.fromkeys(doubt.frame_idx for doubt in named))
 
 
 def _track(session: Session, truth_TNHW: npt.NDArray[np.bool_], on_progress: Callable[[], None] | None) -> float:

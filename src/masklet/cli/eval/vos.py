@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["doubts", "synthetic", "vos"]
 
-DOUBT_COLUMNS = ("before", "doubts", "even", "random")
+DOUBT_COLUMNS = ("before", "doubts", "at_once", "even", "random")
 SPEED_HEADER = f"{'J&F by speed of motion':<31}" + "".join(f"{name:>9}" for name in ("frames", "J", "F", "J&F"))
 METRICS_HEADER = f"{'':<22}" + "".join(f"{name:>9}" for name in ("objects", "frames", "J", "F", "J&F", "fps"))
 
@@ -146,8 +146,9 @@ def doubts(
     """Measure what correcting the most doubtful frames gains on synthetic clips, with a line per clip.
 
     The clips of masklet eval synthetic are tracked, corrected and tracked again: on the frames that session.doubts()
-    names, on evenly spread ones and on random ones. The last lines are the means of J&F, and the gains. With
-    --report the same command resumes.
+    names, one after the other, each in the clip as it was tracked after the one before; on those it names first, all
+    at once; on evenly spread ones and on random ones. The last lines are the means of J&F, and the gains. With --report
+    the same command resumes.
 
     \b
     Examples:
@@ -159,7 +160,7 @@ def doubts(
 
     options, clips = DoubtOptions(correction, frames, check_backward), benchmark_clips(scenario or ())
     task = EvalTask(
-        protocol="doubts",
+        protocol="doubts-one-by-one",
         unit_label="clips",
         units=clips,
         unit_names=[clip.name for clip in clips],
@@ -169,11 +170,11 @@ def doubts(
         format_summary=lambda rows: _doubt_lines(doubts_report(rows)) if rows else [],
         options={**asdict(options), "scenario": scenario or []},
         step_label="frames",
-        steps_per_unit=[4 * clip.num_frames for clip in clips],
+        steps_per_unit=[(4 + frames) * clip.num_frames for clip in clips],
         format_row=lambda row: (
-            f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, sorted(row.doubt_frames)))}"
+            f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, row.doubt_frames))}"
         ),
-        header=f"{'J&F':<22}" + "".join(f"{name:>9}" for name in DOUBT_COLUMNS),
+        header=f"{'J&F':<22}" + "".join(f"{name.replace('_', ' '):>9}" for name in DOUBT_COLUMNS),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
 
