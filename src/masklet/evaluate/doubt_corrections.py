@@ -4,16 +4,15 @@ Clips are those of the synthetic benchmark (`masklet.evaluate.synthetic`). Every
 first frame. Then a person corrects a number of frames, five by default, and the clip is tracked again from its first
 frame with all prompts. Which frames is chosen in four ways, each from the same state:
 
-doubts    one by one, as in the app: the first frame that `Session.doubts` names is corrected, the clip is tracked again,
-          and the next frame is the first one named then; a frame is corrected once
+doubts    one by one, as in the app: the first frame that `Session.doubts` names is corrected, the clip is tracked
+          again, and the next frame is the first one named then; a frame is corrected once
 at once   the first ones that are named before any correction; a frame named for two objects counts once
 even      evenly spread between the first frame and the end
 random    drawn at random, without the first frame, from a seed that is the clip's own
 
-The last three are corrected together, and tracked once: a pass starts from the first frame with all prompts, so that the
-order of corrections by true masks makes no difference where frames do not depend on the state. With clicks the ways are
-not quite equal: what is clicked depends on the masks of the last pass, which is newer where frames are corrected one by
-one.
+The last three are corrected together, and tracked once. A pass starts from the first frame with all prompts, so that
+the order of corrections by true masks makes no difference where frames do not depend on the state. Clicks depend on the
+masks of the last pass, which is a newer one where frames are corrected one by one.
 
 **A correction** of a frame concerns all objects that the truth shows there: each is prompted with its true mask, or
 with `correction="clicks"` as in `masklet.evaluate.video_clicks`, by at most three clicks one after the other, each on

@@ -1,11 +1,11 @@
 """Measure J&F by how fast objects move.
 
 The speed of an object on a frame is the displacement of the center of its true mask since the frame before, divided by
-the square root of the mask's area there: 1 means that it moves by its own side from one frame to the next. So it depends
-on the frame rate, and on the camera as well as on the object: what the camera follows is slow. A part that is hidden
-moves the center, too. Like the classes of object speed of ImageNet VID (Zhu et al., "Flow-Guided Feature Aggregation",
-2017: by the IoU of an object's boxes in nearby frames) it is relative to the object's size, but it goes on where masks
-no longer overlap, and it looks at the two frames that a tracker compares.
+the square root of the mask's area there: 1 means that it moves by its own side from one frame to the next. So it
+depends on the frame rate, and on the camera as well as on the object: what the camera follows is slow. A part that is
+hidden moves the center, too. Like the classes of object speed of ImageNet VID (Zhu et al., "Flow-Guided Feature
+Aggregation", 2017: by the IoU of an object's boxes in nearby frames) it is relative to the object's size, but it goes
+on where masks no longer overlap, and it compares the two frames that a tracker compares.
 
 A frame has no speed, and counts in no class, where the object is not visible in it or in the frame before. Every
 measured frame of an object counts the same, in whichever video it is; means by class are therefore no parts of the
@@ -67,9 +67,7 @@ def speed_class(speed: float) -> str:
     return next(name for name, limit in SPEED_CLASSES.items() if speed < limit)
 
 
-def metrics_by_speed(
-    speeds: Iterable[float], j: Sequence[float], f: Sequence[float]
-) -> dict[str, SpeedMetrics]:
+def metrics_by_speed(speeds: Iterable[float], j: Sequence[float], f: Sequence[float]) -> dict[str, SpeedMetrics]:
     """Average the J and F of frames by the class of their speed, which may be nan; classes without frames are left out.
 
     Example:

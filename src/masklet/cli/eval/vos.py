@@ -171,9 +171,7 @@ def doubts(
         options={**asdict(options), "scenario": scenario or []},
         step_label="frames",
         steps_per_unit=[(4 + frames) * clip.num_frames for clip in clips],
-        format_row=lambda row: (
-            f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, row.doubt_frames))}"
-        ),
+        format_row=lambda row: f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, row.doubt_frames))}",
         header=f"{'J&F':<22}" + "".join(f"{name.replace('_', ' '):>9}" for name in DOUBT_COLUMNS),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
