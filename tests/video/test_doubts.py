@@ -61,11 +61,21 @@ def test_neighbors_are_one_doubt_and_events_are_ranked() -> None:
 
 def test_a_run_of_doubts_is_named_where_it_begins_and_behind_a_prompt_in_it() -> None:
     track = steady()
-    for t in range(20, 28):
+    for t in range(20, 36):
         track[t] = replace(track[t], iou=0.4)
     assert rank_doubts(track, 1)[0].frame_idx in (20, 21, 22)
-    track[23] = replace(track[23], prompted=True)
-    assert rank_doubts(track, 1)[0].frame_idx in (24, 25, 26)  # what a correction before 23 resolves ends there
+    track[24] = replace(track[24], prompted=True)
+    assert rank_doubts(track, 1)[0].frame_idx in range(26, 30)  # what a correction before 24 resolves ends there
+
+
+def test_a_correction_before_an_object_vanishes_resolves_nothing_after_it() -> None:
+    track = steady()
+    for t in range(21, 31):
+        track[t] = replace(track[t], iou=0.5)
+    track[20] = replace(track[20], iou=0.7)
+    assert rank_doubts(track, 1)[0].frame_idx in (20, 21, 22)
+    track[22] = replace(track[22], area=0.0, object_score=-3.0, iou=0.0)
+    assert rank_doubts(track, 1)[0].frame_idx in (23, 24, 25)
 
 
 def test_an_object_that_comes_out_is_named_when_it_can_be_seen() -> None:

@@ -207,6 +207,8 @@ def doubt_signals(
 def visible_shares(track: Sequence[Observation]) -> Floats:
     """Estimate which share (T,) of an object can be seen on each frame: of its usual area, at most all of it.
 
+    The usual area is the median of all masks or of those on prompted frames, whichever is smaller: a mask on the wrong
+    object may be large, and an object that goes away gets smaller.
     Trackers put the mask of a hidden object on what hides it, with a low object score and predicted IoU; so a share
     counts less there. Where an object has no mask, hardly any of it can be seen.
 
@@ -217,7 +219,8 @@ def visible_shares(track: Sequence[Observation]) -> Floats:
     """
     values = [(one.area, one.object_score, one.iou) for one in track]
     area, score, iou = np.array(values, np.float64).reshape(-1, 3).T
-    usual = float(np.median(area[area > 0])) if (area > 0).any() else 1.0
+    known = np.array([one.prompted for one in track]) & (area > 0)
+    usual = min((float(np.median(area[some])) for some in (known, area > 0) if some.any()), default=1.0)
     sure = 1 - UNSURE_COST * np.exp(-np.maximum(score, 0) / UNSURE_SCORE)
     right = 1 - WRONG_COST * (1 - np.clip(iou, 0, 1))
     return np.asarray(np.minimum(area / usual, 1) * sure * right)
@@ -258,17 +261,20 @@ def rank_doubts(
     resolved = np.where(offsets > 0, AFTER * np.exp(-offsets / AFTER_FRAMES), BEFORE * (offsets >= -BEFORE_FRAMES))
     resolved[REACH] = 0
     parts_NST = np.zeros((len(tracks), len(REASONS), length))
-    help_NT, prompted_NT = np.zeros((2, len(tracks), length))
+    help_NT, prompted_NT, parted_NT = np.zeros((3, len(tracks), length))
     for row, track in enumerate(tracks.values()):
         columns = [one.frame_idx - first for one in track]
         signals = doubt_signals(track, disagreement)
         parts_NST[row][:, columns] = [WEIGHTS[name] * values for name, values in signals.items()]
         prompted_NT[row, columns] = [one.prompted for one in track]
+        parted_NT[row, columns] = [one.prompted or not one.area for one in track]
         shares_T = visible_shares(track)
         help_NT[row, columns] = np.clip((shares_T - MIN_SHARE) / (FULL_SHARE - MIN_SHARE), -MAX_HARM, 1)
     scores_NT = 1 - np.exp(-parts_NST.sum(1))
     open_NT = np.where(prompted_NT, 0, scores_NT)  # what no prompt, and no doubt in the list, has resolved
-    spans_NT = prompted_NT.cumsum(1)  # frames of an object that no prompt parts have the same number
+    for row, t in np.argwhere(prompted_NT):
+        open_NT[row, t - REACH : t + REACH + 1] *= 1 - resolved
+    spans_NT = parted_NT.cumsum(1)  # frames that neither a prompt of the object nor its absence parts have one number
     can_list_T = np.asarray((open_NT > 0).any(0))
     gains_NT, gains_T = np.zeros_like(open_NT), np.full(length, -1.0)
     begin, end = REACH, length - REACH
