@@ -75,8 +75,8 @@ def metrics_by_speed(speeds: Iterable[float], j: Sequence[float], f: Sequence[fl
         SpeedMetrics(frames=1, j=0.5, f=0.7, jf=0.6)
     """
     return mean_by_speed(
-        {speed_class(speed): SpeedMetrics(1, *pair, sum(pair) / 2)}
-        for speed, *pair in zip(speeds, j, f, strict=True)
+        {speed_class(speed): SpeedMetrics(1, frame_j, frame_f, (frame_j + frame_f) / 2)}
+        for speed, frame_j, frame_f in zip(speeds, j, f, strict=True)
         if not math.isnan(speed)
     )
 
