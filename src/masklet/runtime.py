@@ -1,15 +1,20 @@
-"""What masklet needs of PyTorch in this process: a device by its name, and settings that a caller may have changed."""
+"""What masklet needs of the machine and of PyTorch in this process.
+
+A device by its name, the name of the processor, and settings of PyTorch that a caller may have changed.
+"""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from threading import Lock
 
 from masklet.errors import InputError
 from masklet.tensors import HAS_TORCH, torch
 
-__all__ = ["DeviceLike", "resolve_device", "standard_torch"]
+__all__ = ["DeviceLike", "processor_name", "resolve_device", "standard_torch"]
 
 DeviceLike = str | int | torch.device | Sequence[int]
 """What names a device: "cpu", "cuda", "cuda:1", "mps", the number of a GPU (1 or "1"), [1], a `torch.device`."""
@@ -71,6 +76,21 @@ def resolve_device(name: DeviceLike | None) -> str:
             f"device {name!r:.40} cannot be used here ({reason}): leave it out for the best there is, or name cpu"
         ) from None
     return str(device)
+
+
+def processor_name() -> str:
+    """Return the name of the processor.
+
+    Example:
+        >>> processor_name()
+        'AMD EPYC'
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 _dtype_lock = Lock()

@@ -15,7 +15,6 @@ from masklet.benchmark.machine import (
     describe_machine,
     git_commit,
     peak_mb,
-    processor_name,
     resident_mb,
     time_call,
 )
@@ -24,6 +23,7 @@ from masklet.benchmark.model_family import FamilyRow, MaskGenerationSpeed, Promp
 from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, create_record, read_record
 from masklet.benchmark.roofline import HardwareLimits, Work
 from masklet.errors import InputError
+from masklet.runtime import processor_name
 
 MACHINE = MachineInfo("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
 ENCODE = BenchmarkCase("encode", "fp32", "s", (4.0, 1.0, 2.0, 3.0, 5.0), lower_bound=1.5)

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
+from masklet.runtime import processor_name
+
 __all__ = [
     "MachineInfo",
     "describe_machine",
     "git_commit",
     "peak_mb",
-    "processor_name",
     "resident_mb",
     "synchronize",
     "time_call",
@@ -55,21 +56,6 @@ def describe_machine(device: str = "cpu") -> MachineInfo:
         python=platform.python_version(),
         platform=platform.platform(),
     )
-
-
-def processor_name() -> str:
-    """Return the name of the processor.
-
-    Example:
-        >>> processor_name()
-        'AMD EPYC'
-    """
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def git_commit(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import shlex
@@ -36,6 +37,7 @@ __all__ = [
     "print_notice",
     "progress_bar",
     "set_command_args",
+    "show_log",
     "use_lenient_streams",
 ]
 
@@ -94,6 +96,14 @@ def print_error(message: str, *, verbose: bool = False) -> None:
 def print_notice(message: str) -> None:
     """Print one yellow line on standard error."""
     Console(stderr=True).print(Text(f"masklet: {message}", style="yellow"), soft_wrap=True)
+
+
+def show_log() -> None:
+    """Print what masklet logs, such as which precision it tries, on standard error."""
+    handler, log = logging.StreamHandler(), logging.getLogger("masklet")
+    handler.setFormatter(logging.Formatter("masklet: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def format_paths(paths: Iterable[Path]) -> str:

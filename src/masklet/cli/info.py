@@ -48,7 +48,7 @@ def info(
     typer.echo("")
     if card is None or card.is_builtin or is_downloaded(card):
         try:
-            description = str(open_model(model).info())
+            description = str(open_model(model, precision="auto").info())
         except ModelError as error:  # a detector is a file that no SAM opens
             if model is None:
                 raise

@@ -16,6 +16,7 @@ from masklet.cli.console import (
     one_line_warnings,
     print_error,
     set_command_args,
+    show_log,
     use_lenient_streams,
 )
 from masklet.cli.convert import convert
@@ -77,7 +78,7 @@ app.add_typer(bench.app, name="bench")
 def main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Print all lines of an error, not the first.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print all lines of an error, and what is tried.")] = False,
 ) -> None:
     """Segment anything in images and videos: point at an object, get it cut out.
 
@@ -119,6 +120,8 @@ def run(args: list[str] | None = None) -> None:
     if words[:2] == ["batch", "merge"]:  # a folder of that name is ./merge
         words = ["batch-merge", *words[2:]]
     set_command_args(words)
+    if verbose:
+        show_log()
     code: object = ExitCode.ERROR
     with one_line_warnings():
         try:

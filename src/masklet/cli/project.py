@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, progress_bar
-from masklet.cli.shared_options import DataFormat, Device, Model, Overwrite, Split, TrackPrecision, open_model
+from masklet.cli.shared_options import DataFormat, Device, Model, Overwrite, Precision, Split, open_model
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -126,7 +126,7 @@ def track(
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Both ways from the prompts.")] = False,
     model: Model = None,
     device: Device = None,
-    precision: TrackPrecision = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Track the objects of a project by their prompts and by the masks of people, and store the masks.
 

@@ -59,7 +59,7 @@ def segment(
     format: Formats = None,
     image_size: ImageSize = None,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     max_image_pixels: MaxImagePixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

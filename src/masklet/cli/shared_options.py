@@ -44,7 +44,6 @@ __all__ = [
     "Scenarios",
     "Split",
     "Token",
-    "TrackPrecision",
     "VideoPrompt",
     "Workers",
     "check_report_file",
@@ -120,12 +119,10 @@ Formats = Annotated[
     typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or 1, mps; default: the best.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
-TrackPrecision = Annotated[
+Precision = Annotated[
     str,
     typer.Option(
-        "--precision",
-        help="fp32, bf16, fp16, or auto: bf16 for the built-in model where the processor multiplies it, else fp32.",
+        "--precision", help="fp32, bf16, fp16, or auto: bf16 where this machine is faster with it at the same masks."
     ),
 ]
 MaxImagePixels = Annotated[

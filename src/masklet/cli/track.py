@@ -22,8 +22,8 @@ from masklet.cli.shared_options import (
     Out,
     Overwrite,
     Points,
+    Precision,
     Quiet,
-    TrackPrecision,
     open_model,
     parse_formats,
 )
@@ -126,7 +126,7 @@ def track(
     overwrite: Overwrite = False,
     image_size: ImageSize = None,
     device: Device = None,
-    precision: TrackPrecision = "auto",
+    precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Track objects through a video, a folder of images or a live camera: those of the prompts, or all.

@@ -6,6 +6,7 @@ prediction   images: from prompts, or none, to `Results`
 video        videos: networks, sessions and the detector of tracking without prompts
 finetuning   training of a loaded model
 model_info   `ModelInfo`
+choose_precision, bf16_trial   what precision="auto" becomes on this machine
 """
 
 from __future__ import annotations

@@ -37,11 +37,11 @@ from masklet.sam.arguments import (
     parse_view,
     validate_image_size,
 )
+from masklet.sam.choose_precision import choose_precision
 from masklet.sam.model_info import ModelInfo
 from masklet.sam.prediction import CachedEncoder, SpeedTimer, crop_image, segment_everything, segment_prompts
 from masklet.sam.video import (
     MaskGeneratorDetector,
-    choose_video_precision,
     make_video_network,
     open_session,
     track_prompts,
@@ -79,8 +79,9 @@ class SAM:
             .pt or .safetensors file. SAM and MobileSAM are for images only. A folder that `masklet export` wrote runs
             without PyTorch.
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
-        precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 for videos
-            of the built-in model where the processor has instructions for it.
+        precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 on
+            processors that have instructions for it: for videos of the built-in model, and where a trial, once for a
+            model and a machine, finds it faster with the same masks (docs/models.md). `info()` says which it is.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
             EdgeTAM takes multiples of 256.
@@ -133,8 +134,9 @@ class SAM:
     def _use(self, loaded: LoadedModel | ExportedModel, device: str, precision: str) -> None:
         self._loaded = loaded
         self._precision = precision
-        self.predictor = ImagePredictor(loaded.network, device, "fp32" if precision == "auto" else precision)
-        self.video_precision = choose_video_precision(self.predictor.model, precision)
+        self._choice = choose_precision(loaded, device, precision)
+        self.predictor = ImagePredictor(loaded.network, device, self._choice.image)
+        self.video_precision = self._choice.video
         self._encoder = CachedEncoder(self.predictor)
 
     def keep_images(self, count: int) -> None:
@@ -162,7 +164,7 @@ class SAM:
 
     def info(self) -> ModelInfo:
         """Return name, size, file and licenses."""
-        return ModelInfo.from_loaded(self._loaded, self.predictor)
+        return ModelInfo.from_loaded(self._loaded, self.predictor, self._choice)
 
     @explain_keywords(PredictKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[PredictKeywords]) -> list[Results]:

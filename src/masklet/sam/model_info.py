@@ -8,6 +8,7 @@ from masklet.exported import ExportedModel
 from masklet.image import ImagePredictor
 from masklet.load_model import LoadedModel
 from masklet.models.types import input_size_by_area
+from masklet.sam.choose_precision import PrecisionChoice
 
 __all__ = ["ModelInfo"]
 
@@ -30,15 +31,22 @@ class ModelInfo:
     license_weights: str
     device: str
     precision: str
+    """Of images."""
     supports_video: bool = True
     video_pixels: int | None = None
     """Frames of videos keep their shape at about this many pixels; None: they are resized to a square."""
     variant: str | None = None
     """Which variant of EfficientTAM it is, and how that is known; None for networks without variants."""
+    video_precision: str | None = None
+    """None: as `precision`."""
+    precision_reason: str | None = None
+    """Why the precision "auto" became these; None: they were given."""
 
     @classmethod
-    def from_loaded(cls, loaded: LoadedModel | ExportedModel, predictor: ImagePredictor) -> ModelInfo:
-        """Describe a loaded model that runs in `predictor`."""
+    def from_loaded(
+        cls, loaded: LoadedModel | ExportedModel, predictor: ImagePredictor, choice: PrecisionChoice
+    ) -> ModelInfo:
+        """Describe a loaded model that runs in `predictor`, in precisions that were chosen."""
         if isinstance(loaded, ExportedModel):
             manifest = loaded.network.manifest
             size, code, weights = manifest.bytes, manifest.license_code, manifest.license_weights
@@ -62,6 +70,8 @@ class ModelInfo:
             supports_video=loaded.network.supports_video,
             video_pixels=getattr(loaded.network, "video_pixels", None),
             variant=None if isinstance(loaded, ExportedModel) else loaded.variant,
+            video_precision=None if choice.video == choice.image else choice.video,
+            precision_reason=choice.reason,
         )
 
     def __str__(self) -> str:
@@ -71,10 +81,12 @@ class ModelInfo:
             frames = f", frames of {width} x {height} (16:9)"
         parameters = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M parameters, "
         variant = f"variant: {self.variant}\n" if self.variant else ""
+        videos = f", videos in {self.video_precision}" if self.video_precision and self.supports_video else ""
+        reason = f"precision auto: {self.precision_reason}\n" if self.precision_reason else ""
         return (
             f"{self.name}: {parameters}{self.megabytes:.1f} MB, "
             f"images of {self.still_image_size} x {self.still_image_size}{frames}, "
-            f"{self.precision} on {self.device}\n"
-            f"{variant}file: {self.path}\n"
+            f"{self.precision} on {self.device}{videos}\n"
+            f"{reason}{variant}file: {self.path}\n"
             f"license: code {self.license_code}, weights {self.license_weights}"
         )

@@ -18,7 +18,6 @@ from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generat
 from masklet.image.predictor import PRECISIONS
 from masklet.load_model import LoadedModel
 from masklet.media import Video
-from masklet.models.types import PromptableModel
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
@@ -28,7 +27,7 @@ from masklet.video.association import RgbArray
 if TYPE_CHECKING:
     from masklet.models.fast_cpu.sam2 import FastSAM2
 
-__all__ = ["MaskGeneratorDetector", "choose_video_precision", "make_video_network", "open_session", "track_prompts"]
+__all__ = ["MaskGeneratorDetector", "make_video_network", "open_session", "track_prompts"]
 
 
 class MaskGeneratorDetector:
@@ -90,23 +89,6 @@ def make_video_network(
 
     shared = predictor.encode if precision == predictor.precision else None
     return FastSAM2(network, PRECISIONS[precision], shared)
-
-
-def choose_video_precision(network: PromptableModel, precision: str) -> str:
-    """Return the precision of tracking: "auto" is bf16 for the built-in network on processors with bf16 products.
-
-    There its masks are the same but for the edge, and a frame takes less time; otherwise "auto" is fp32.
-    """
-    if precision != "auto":
-        return precision
-    if isinstance(network, ExportedNetwork):
-        return "fp32"
-    from masklet.models.sam2 import SAM2
-    from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
-
-    matches = isinstance(network, SAM2) and network.config.matching is not None
-    fused = isinstance(network, SAM2) and has_fused_operators(network.no_mem_embed)
-    return "bf16" if matches and fused and has_native_bfloat16() else "fp32"
 
 
 def open_session(

@@ -28,6 +28,7 @@ from masklet.video.propagation import PropagationState
 from masklet.video.track_options import TrackOptions
 
 if TYPE_CHECKING:
+    from masklet.models.sam1 import SAM1
     from masklet.models.sam2 import SAM2
 
 __all__ = [
@@ -200,7 +201,7 @@ def write_session(
     return Path(path)
 
 
-def model_fingerprint(model: SAM2 | ExportedNetwork) -> tuple[str, str]:
+def model_fingerprint(model: SAM2 | SAM1 | ExportedNetwork) -> tuple[str, str]:
     """Return the name of a model's config, and a hash over a sample of its weights."""
     if isinstance(model, ExportedNetwork):
         return model.fingerprint()

@@ -17,7 +17,7 @@ from masklet.cli.bench.bench_tables import (
     split_commas,
 )
 from masklet.cli.console import progress_bar
-from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile, TrackPrecision
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
 
 if TYPE_CHECKING:
     from masklet.benchmark.record import BenchmarkCase, OptionValue
@@ -54,7 +54,7 @@ def video(
         float, typer.Option("--memory-tolerance-mb", help="MB that memory may rise from there on.", min=0)
     ] = 24.0,
     device: Device = None,
-    precision: TrackPrecision = "auto",
+    precision: Precision = "auto",
     precisions: Annotated[
         str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; an exported folder has its own.")
     ] = None,
