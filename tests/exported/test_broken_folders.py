@@ -203,7 +203,7 @@ def test_options_that_do_not_go_with_a_folder(options: dict, words: tuple[str, .
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [{"threads": 1}, {"providers": ["CPUExecutionProvider"]}, {"cache_dir": "cache"}])
+@pytest.mark.parametrize("option", [{"providers": ["CPUExecutionProvider"]}, {"cache_dir": "cache"}])
 def test_options_of_a_runtime_do_not_go_with_weights(option: dict) -> None:
     with pytest.raises(InputError, match="is for exported folders"):
         SAM(**option)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from masklet.errors import InputError
+from masklet.exported import RuntimeOptions
 from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
 from masklet.projects import open_project
 
@@ -40,6 +41,8 @@ class AppOptions:
     opens_browser: bool = True
     folders_are_videos: bool = False
     """A folder is one video, whose frames are its images by name, and not so many images."""
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    """Threads, and where an exported folder runs."""
 
     @property
     def project_folder(self) -> Path:
@@ -100,6 +103,7 @@ def run_app(options: AppOptions, notify: Callable[[str], None] | None = None) ->
         options.token,
         options.allowed_hosts,
         page=PAGE,
+        runtime=options.runtime,
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open_project(folder, author="person") as project:

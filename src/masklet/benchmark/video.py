@@ -71,6 +71,9 @@ class VideoBenchmarkJob:
     precision: str = "auto"
     device: str = "cpu"
     threads: int | None = None
+    providers: tuple[str, ...] = ()
+    """Where an exported folder runs."""
+    graph_cache: Path | None = None
     image_size: int | None = None
     frame_size: tuple[int, int] = SAMPLE_VIDEO_SIZE
     """Height and width of the frames."""
@@ -133,7 +136,7 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
 def _open_model(job: VideoBenchmarkJob) -> SAM:
     """Open the model of a job, with random weights if it is a published one that is not on this machine."""
     if is_exported_folder(job.model):
-        return SAM(job.model, threads=job.threads)
+        return SAM(job.model, threads=job.threads, providers=job.providers, cache_dir=job.graph_cache)
     open_file = partial(SAM, device=job.device, precision=job.precision, image_size=job.image_size)
     card = None
     if not Path(job.model).exists():

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.shared_options import AllowedHosts, Host, Model, Quiet, Token
+from masklet.cli.shared_options import (
+    AllowedHosts,
+    GraphCache,
+    Host,
+    Model,
+    Providers,
+    Quiet,
+    Threads,
+    Token,
+    parse_runtime,
+)
 
 __all__ = ["app"]
 
@@ -30,6 +40,9 @@ def app(
     token: Token = None,
     allow_host: AllowedHosts = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     quiet: Quiet = False,
 ) -> None:
     """Open a page on which you point at objects in images and videos, and export their masks; see docs/app.md.
@@ -56,5 +69,6 @@ def app(
         tuple(allow_host or ()),
         opens_browser=not no_browser,
         folders_are_videos=frames,
+        runtime=parse_runtime(threads, providers, graph_cache),
     )
     run_app(options, None if quiet else print_notice)

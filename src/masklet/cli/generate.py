@@ -13,6 +13,7 @@ from masklet.cli.shared_options import (
     PRESETS,
     Device,
     Formats,
+    GraphCache,
     ImageSize,
     ImageSources,
     MaxImagePixels,
@@ -20,8 +21,11 @@ from masklet.cli.shared_options import (
     Out,
     Overwrite,
     Precision,
+    Providers,
     Quiet,
+    Threads,
     parse_formats,
+    parse_runtime,
 )
 
 __all__ = ["generate"]
@@ -79,6 +83,9 @@ def generate(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "auto",
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     max_image_pixels: MaxImagePixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -121,6 +128,7 @@ def generate(
             model=model,
             device=device,
             precision=precision,
+            runtime=parse_runtime(threads, providers, graph_cache),
             image_size=image_size,
             overwrite=overwrite,
             quiet=quiet,

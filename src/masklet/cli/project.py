@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, progress_bar
-from masklet.cli.shared_options import DataFormat, Device, Model, Overwrite, Precision, Split, open_model
+from masklet.cli.shared_options import (
+    DataFormat,
+    Device,
+    GraphCache,
+    Model,
+    Overwrite,
+    Precision,
+    Providers,
+    Split,
+    Threads,
+    open_model,
+    parse_runtime,
+)
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -127,6 +139,9 @@ def track(
     model: Model = None,
     device: Device = None,
     precision: Precision = "auto",
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
 ) -> None:
     """Track the objects of a project by their prompts and by the masks of people, and store the masks.
 
@@ -164,7 +179,7 @@ def track(
                 raise InputError(f"object {one.id} belongs to another source than those of --source: leave it out")
         if not chosen:
             raise StateError(f"no object of {path} has a prompt or a mask of a person: prompt one, in `masklet app`")
-        opened = open_model(model, device, precision)
+        opened = open_model(model, device, precision, runtime=parse_runtime(threads, providers, graph_cache))
         for source in chosen:
             own = [one.id for one in records if one.source_id == source.id] or None
             run = project.track(source, opened, objects=own, start=start, stop=stop, bidirectional=bidirectional)

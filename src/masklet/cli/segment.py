@@ -13,6 +13,7 @@ from masklet.cli.shared_options import (
     IMAGE_FORMATS,
     Device,
     Formats,
+    GraphCache,
     ImageSize,
     ImageSources,
     MaxImagePixels,
@@ -22,8 +23,11 @@ from masklet.cli.shared_options import (
     Overwrite,
     Points,
     Precision,
+    Providers,
     Quiet,
+    Threads,
     parse_formats,
+    parse_runtime,
 )
 
 __all__ = ["segment"]
@@ -60,6 +64,9 @@ def segment(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "auto",
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     max_image_pixels: MaxImagePixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -91,6 +98,7 @@ def segment(
             model=model,
             device=device,
             precision=precision,
+            runtime=parse_runtime(threads, providers, graph_cache),
             image_size=image_size,
             multimask=multimask or None,
             fill_hole_area=fill_hole_area,

@@ -18,6 +18,7 @@ from masklet.cli.shared_options import IMAGE_FORMATS, PRESETS, open_model
 from masklet.errors import InputError, MaskletError, OutputError, PromptError, SourceError
 
 if TYPE_CHECKING:
+    from masklet.exported import RuntimeOptions
     from masklet.image.automatic_mask_generator import MaskGeneratorOptions
     from masklet.media import SourceImage
     from masklet.models.types import PromptableModel
@@ -88,6 +89,8 @@ class SegmentJob:
     model: str | None = None
     device: str | None = None
     precision: str = "fp32"
+    runtime: RuntimeOptions | None = None
+    """Threads, and where an exported folder runs; None: the defaults."""
     image_size: int | None = None
     multimask: bool | None = None
     fill_hole_area: int | None = None
@@ -125,7 +128,7 @@ def run_segment(job: SegmentJob) -> None:
                     writer = open_writer(name, job.out, overwrite=job.overwrite, root=root)
                     writers.append(stack.enter_context(writer))
                     writer.check(queue.paths)
-                model = open_model(job.model, job.device, job.precision, job.image_size)
+                model = open_model(job.model, job.device, job.precision, job.image_size, job.runtime)
                 everything = None if job.everything is None else job.everything.to_options(model.predictor.model)
                 bar = progress_bar("images", queue.total, enabled=job.quiet or not sys.stdout.isatty())
                 step = stack.enter_context(bar)

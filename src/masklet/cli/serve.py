@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.shared_options import AllowedHosts, Host, Model, Quiet, Token
+from masklet.cli.shared_options import (
+    AllowedHosts,
+    GraphCache,
+    Host,
+    Model,
+    Providers,
+    Quiet,
+    Threads,
+    Token,
+    parse_runtime,
+)
 
 __all__ = ["serve"]
 
@@ -37,6 +47,9 @@ def serve(
     idle: Annotated[
         float, typer.Option(metavar="S", help="Seconds after which a model that is not used is released.", min=1)
     ] = 900.0,
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve projects over HTTP and WebSockets, for `masklet.client` and other programs; see docs/server.md.
@@ -68,6 +81,7 @@ def serve(
             max_job_s=max_job,
             idle_model_s=idle,
         ),
+        runtime=parse_runtime(threads, providers, graph_cache),
     )
     from masklet.server import application
 

@@ -15,6 +15,7 @@ from masklet.cli.console import loading_progress
 from masklet.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from masklet.exported import RuntimeOptions
     from masklet.sam import SAM
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Device",
     "EvalModel",
     "Formats",
+    "GraphCache",
     "Host",
     "ImageSize",
     "ImageSources",
@@ -38,17 +40,20 @@ __all__ = [
     "Overwrite",
     "Points",
     "Precision",
+    "Providers",
     "Quiet",
     "ReportFile",
     "Resume",
     "Scenarios",
     "Split",
+    "Threads",
     "Token",
     "VideoPrompt",
     "Workers",
     "check_report_file",
     "open_model",
     "parse_formats",
+    "parse_runtime",
     "split_commas",
 ]
 
@@ -123,6 +128,25 @@ Precision = Annotated[
     str,
     typer.Option(
         "--precision", help="fp32, bf16, fp16, or auto: bf16 where this machine is faster with it at the same masks."
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Threads of the processor; default: chosen by quota and load.", min=1),
+]
+Providers = Annotated[
+    str | None,
+    typer.Option(
+        "--providers",
+        metavar="A,B",
+        help="Where an exported folder runs: providers of ONNX Runtime, best first, or a device of OpenVINO; "
+        "default: the CPU.",
+    ),
+]
+GraphCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--graph-cache", metavar="DIR", help="Keep an exported folder's graphs there as prepared, for the next start."
     ),
 ]
 MaxImagePixels = Annotated[
@@ -219,11 +243,35 @@ def parse_formats(values: Iterable[str] | None, formats: Sequence[str]) -> tuple
     return tuple(dict.fromkeys(names)) or (formats[0],)
 
 
+def parse_runtime(threads: int | None, providers: str | None, graph_cache: Path | None) -> RuntimeOptions:
+    """Read the options of `--threads`, `--providers` and `--graph-cache`."""
+    from masklet.exported import RuntimeOptions
+
+    return RuntimeOptions(threads, tuple(split_commas([providers or ""])), graph_cache)
+
+
 def open_model(
-    model: str | None, device: str | None = None, precision: str = "fp32", image_size: int | None = None
+    model: str | None,
+    device: str | None = None,
+    precision: str = "fp32",
+    image_size: int | None = None,
+    runtime: RuntimeOptions | None = None,
 ) -> SAM:
-    """Open the model, with progress on a terminal while it is downloaded and read."""
+    """Open the model, with progress on a terminal while it is downloaded and read.
+
+    Raises:
+        InputError: if providers or a cache folder are given for a model that is no exported folder.
+    """
     with loading_progress(model or "the built-in model") as progress:
         from masklet.sam import SAM
 
-        return SAM(model, device=device, precision=precision, image_size=image_size, progress=progress)
+        return SAM(
+            model,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            progress=progress,
+            threads=None if runtime is None else runtime.threads,
+            providers=None if runtime is None else runtime.providers,
+            cache_dir=None if runtime is None else runtime.cache_dir,
+        )

@@ -16,6 +16,7 @@ from masklet.cli.shared_options import (
     PRESETS,
     VIDEO_FORMATS,
     Device,
+    GraphCache,
     ImageSize,
     Model,
     NegativePoints,
@@ -23,14 +24,18 @@ from masklet.cli.shared_options import (
     Overwrite,
     Points,
     Precision,
+    Providers,
     Quiet,
+    Threads,
     open_model,
     parse_formats,
+    parse_runtime,
 )
 from masklet.cli.track_prompts import PROMPT_OPTIONS, parse_track_prompts, read_prompts_file
 from masklet.errors import InputError, MaskletError, PromptError
 
 if TYPE_CHECKING:
+    from masklet.exported import RuntimeOptions
     from masklet.media import Video
     from masklet.sam import SAM
     from masklet.video import AutoTrackOptions, AutoTrackStream, Session, TrackOptions
@@ -127,6 +132,9 @@ def track(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "auto",
+    threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     quiet: Quiet = False,
 ) -> None:
     """Track objects through a video, a folder of images or a live camera: those of the prompts, or all.
@@ -159,7 +167,7 @@ def track(
         {"--detect-every": detect_every, "--max-objects": max_objects, "--preset": preset, "--per-frame": per_frame},
     )
     formats = parse_formats(format, VIDEO_FORMATS)
-    deferred = _DeferredModel(model, device, precision, image_size)
+    deferred = _DeferredModel(model, device, precision, image_size, parse_runtime(threads, providers, graph_cache))
     is_camera = source.isascii() and source.isdigit() and not os.path.exists(source)
     name = int(source) if is_camera else source
     reporter = ProgressReporter(quiet=quiet)
@@ -281,9 +289,10 @@ class _DeferredModel:
     device: str | None
     precision: str
     image_size: int | None
+    runtime: RuntimeOptions
 
     def open(self) -> SAM:
-        return open_model(self.model, self.device, self.precision, self.image_size)
+        return open_model(self.model, self.device, self.precision, self.image_size, self.runtime)
 
     def session(self, source: Video, *, resume: Path | None = None, options: TrackOptions | None = None) -> Session:
         return self.open().session(source, resume=resume, options=options)

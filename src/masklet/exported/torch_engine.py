@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from masklet.cpu_threads import fix_threads
 from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError, InputError
 from masklet.exported.graphs import Arrays, Engine, RuntimeOptions, Signature
@@ -20,9 +21,11 @@ __all__ = ["TorchEngine"]
 class TorchEngine(Engine):
     """Programs of `torch.export`, one a part, on the CPU; arguments are in the order of the signature.
 
+    A number of threads is that of PyTorch in the process.
+
     Raises:
         MissingExtraError: if PyTorch is not installed.
-        InputError: if providers or a cache folder are given, or the number of threads.
+        InputError: if providers or a cache folder are given.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class TorchEngine(Engine):
     ) -> None:
         super().__init__(files, signatures)
         require_torch("a folder in the format torch")
-        if options != RuntimeOptions():
+        if options.providers or options.cache_dir is not None:
             raise InputError(
-                f"{options} has options of other runtimes: a folder in the format torch takes none of them; leave them "
-                "out, or set MASKLET_THREADS for the number of threads"
+                f"{options} has options of other runtimes: a folder in the format torch takes threads alone; leave the "
+                "others out"
             )
+        if options.threads is not None:
+            fix_threads(options.threads)
         self.description = f"torch {torch.__version__}, cpu"
 
     def _open(self, part: str, file: Path) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError, PromptError
+from masklet.exported import RuntimeOptions
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.media.image import Channels
 from masklet.prompts import Box, BoxesLike, LabelsLike, MasksLike, PointsLike
@@ -176,18 +177,18 @@ def check_exported_use(device: object, precision: str, image_size: int | None) -
             )
 
 
-def check_runtime_use(given: Mapping[str, object]) -> None:
-    """Check that no option of a runtime is given (is not None) where no exported folder is opened.
+def check_runtime_use(runtime: RuntimeOptions) -> None:
+    """Check that no providers and no folder for graphs are given where no exported folder is opened.
 
     Raises:
-        InputError: if one is.
+        InputError: if they are.
     """
-    for name, value in given.items():
-        if value is not None:
-            remedy = "set MASKLET_THREADS" if name == "threads" else "leave it out"
+    for name, value in (("providers", runtime.providers), ("cache_dir", runtime.cache_dir)):
+        if value:
+            shown = list(value) if isinstance(value, tuple) else str(value)
             raise InputError(
-                f"{name}={value!r:.40} is for exported folders, and this model runs in PyTorch: {remedy}, or give the "
-                "folder that `masklet export` wrote"
+                f"{name}={shown!r:.60} is for exported folders, and this model runs in PyTorch: leave it out, or give "
+                "the folder that `masklet export` wrote"
             )
 
 

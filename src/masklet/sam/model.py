@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.checkpoints import Progress
+from masklet.cpu_threads import fix_threads
 from masklet.errors import InputError
 from masklet.exported import ExportedModel, RuntimeOptions, is_exported_folder, open_exported
 from masklet.foreign_keywords import explain_keywords
@@ -86,8 +87,10 @@ class SAM:
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
             EdgeTAM takes multiples of 256.
         variant: base, 1, 2 or 512x512: which EfficientTAM a file holds, if neither its name nor its header says so.
-        threads, providers, cache_dir: of the runtime of an exported folder: threads of the processor, execution
-            providers of ONNX Runtime or devices of OpenVINO, and a folder for prepared graphs (docs/runtime.md).
+        threads: of the processor. PyTorch then takes so many in this process from now on, whatever the load is; the
+            runtime of an exported folder for this model. None: chosen by load and quota.
+        providers, cache_dir: of the runtime of an exported folder: execution providers of ONNX Runtime or devices of
+            OpenVINO, and a folder for prepared graphs (docs/runtime.md).
 
     Example:
         >>> model = SAM()  # doctest: +SKIP
@@ -118,14 +121,17 @@ class SAM:
         cache_dir: str | PathLike[str] | None = None,
     ) -> None:
         validate_image_size(image_size)
+        folder = None if cache_dir is None else Path(cache_dir).expanduser()
+        names = (providers,) if isinstance(providers, str) else tuple(providers or ())
+        runtime = RuntimeOptions(threads, names, folder)
         if model is not None and is_exported_folder(model):
             check_exported_use(device, precision, image_size)
-            folder = None if cache_dir is None else Path(cache_dir).expanduser()
-            names = (providers,) if isinstance(providers, str) else tuple(providers or ())
-            self._use(open_exported(model, RuntimeOptions(threads, names, folder)), "cpu", precision)
+            self._use(open_exported(model, runtime), "cpu", precision)
             return
-        check_runtime_use({"threads": threads, "providers": providers, "cache_dir": cache_dir})
+        check_runtime_use(runtime)
         resolved_device = resolve_device(device)
+        if threads is not None:
+            fix_threads(threads)
         loaded = load(model, progress, variant)
         if image_size is not None:
             loaded.network.set_image_size(image_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from masklet.errors import InputError
+from masklet.exported import RuntimeOptions
 
 __all__ = ["MIN_TOKEN_LENGTH", "ServerLimits", "ServerOptions"]
 
@@ -88,6 +89,8 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     limits: ServerLimits = field(default_factory=ServerLimits)
     page: Path | None = None
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    """Threads of the model, and where an exported folder runs."""
 
     def __post_init__(self) -> None:
         if self.token is not None and (len(self.token) < MIN_TOKEN_LENGTH or not self.token.isascii()):

@@ -279,7 +279,10 @@ class ServerState:
         def load_model() -> Any:
             from masklet.sam import SAM
 
-            model = SAM(options.model)
+            runtime = options.runtime
+            model = SAM(
+                options.model, threads=runtime.threads, providers=runtime.providers, cache_dir=runtime.cache_dir
+            )
             model.keep_images(ENCODED_IMAGES)
             return model
 

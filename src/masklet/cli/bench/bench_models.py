@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import ImageFile, Threads, make_record, show_record, split_commas
+from masklet.cli.bench.bench_tables import ImageFile, make_record, show_record, split_commas
 from masklet.cli.console import print_notice, progress_bar
-from masklet.cli.shared_options import ReportFile
+from masklet.cli.shared_options import ReportFile, Threads
 
 if TYPE_CHECKING:
     from masklet.benchmark.model_family import FamilyRow

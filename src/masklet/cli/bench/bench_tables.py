@@ -18,7 +18,6 @@ __all__ = [
     "Beside",
     "CpuQuota",
     "ImageFile",
-    "Threads",
     "make_record",
     "parse_positive_ints",
     "show_record",
@@ -28,9 +27,6 @@ __all__ = [
 ]
 
 ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="An image; default: a synthetic one.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", help="Threads of PyTorch; default: chosen by quota and load.", min=1)
-]
 Beside = Annotated[
     int, typer.Option("--beside", metavar="N", help="Measure beside N processes that load a core each, too.", min=0)
 ]

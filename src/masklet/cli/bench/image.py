@@ -11,14 +11,13 @@ from masklet.cli.bench.bench_tables import (
     Beside,
     CpuQuota,
     ImageFile,
-    Threads,
     make_record,
     show_record,
     split_commas,
     validate_choices,
 )
 from masklet.cli.console import progress_bar
-from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile, Threads
 
 if TYPE_CHECKING:
     from masklet.benchmark.record import BenchmarkCase, OptionValue

@@ -10,14 +10,23 @@ import typer
 from masklet.cli.bench.bench_tables import (
     Beside,
     CpuQuota,
-    Threads,
     make_record,
     parse_positive_ints,
     show_record,
     split_commas,
 )
 from masklet.cli.console import progress_bar
-from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
+from masklet.cli.shared_options import (
+    Device,
+    EvalModel,
+    GraphCache,
+    ImageSize,
+    Precision,
+    Providers,
+    ReportFile,
+    Threads,
+    parse_runtime,
+)
 
 if TYPE_CHECKING:
     from masklet.benchmark.record import BenchmarkCase, OptionValue
@@ -59,6 +68,8 @@ def video(
         str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; an exported folder has its own.")
     ] = None,
     threads: Threads = None,
+    providers: Providers = None,
+    graph_cache: GraphCache = None,
     beside: Beside = 0,
     cpu_quota: CpuQuota = None,
     image_size: ImageSize = None,
@@ -87,6 +98,7 @@ def video(
 
     if threads:
         fix_threads(threads)
+    runtime = parse_runtime(threads, providers, graph_cache)
     counts = list(dict.fromkeys(parse_positive_ints(objects, "--objects")))
     memory_frames = sorted(set(parse_positive_ints(memory_at, "--memory-at"))) if memory_at else []
     base = VideoBenchmarkJob(
@@ -95,6 +107,8 @@ def video(
         precision=precision,
         device=resolve_device(device),
         threads=threads,
+        providers=runtime.providers,
+        graph_cache=runtime.cache_dir,
         image_size=image_size,
         breakdown=breakdown,
         api=api,
