@@ -13,7 +13,7 @@ import pytest
 from helpers.exported_folder import eager_network, write_folder
 from helpers.networks import CONVNET, HIERA, small_network
 from helpers.reference import reference_model
-from masklet.errors import CheckpointError
+from masklet.errors import CheckpointError, MaskletWarning
 from masklet.export.graph_parts import MEMORY_SLOTS, pointer_slots, video_parts
 from masklet.exported import ExportedNetwork
 from masklet.media import open_video
@@ -21,7 +21,7 @@ from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import SAM2, MemoryConfig
 from masklet.video import LiveSession, SavedSession, Session, TrackOptions
 from masklet.video.auto_tracker import AutoTracker
-from masklet.video.memory_selection import MemorySelection
+from masklet.video.memory_selection import MemorySelection, RecentFrames
 
 
 def sam2_0() -> SAM2:
@@ -120,9 +120,23 @@ def test_more_prompted_frames_than_slots_are_tracked_by_the_nearest(both: Both, 
             session.add_prompt(1, frame_idx=frame, box=[10 + 3 * (frame % 10), 15, 35 + 3 * (frame % 10), 40])
 
     video = np.concatenate([small_video, small_video])
-    found = track(both[1], video, prompt, retain="all")
+    with pytest.warns(MaskletWarning, match="object 1 has .* memories .* slots for 7: the farthest prompted") as caught:
+        found = track(both[1], video, prompt, retain="all")
+    assert len(caught) == 1  # not once for each frame
     assert len(found) == len(video)
     assert all(np.isfinite(each).all() for each in found)
+
+
+def test_prompted_frames_that_have_slots_beside_fewer_others_are_attended_to(
+    both: Both, small_video: np.ndarray
+) -> None:
+    def prompt(session: Session) -> None:
+        for frame in (0, 2):
+            session.add_prompt(1, frame_idx=frame, box=[10 + 3 * frame, 15, 35 + 3 * frame, 40])
+
+    with pytest.warns(MaskletWarning, match=r"RecentFrames\(memories=5\), --memories 5"):
+        track(both[1], small_video, prompt, retain="all")
+    is_equal(both, small_video, prompt, memory_selector=RecentFrames(memories=5))
 
 
 def test_a_selection_is_limited_to_the_nearest_prompted_frames() -> None:

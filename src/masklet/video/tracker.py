@@ -7,6 +7,7 @@ Shapes: B objects, C channels, H and W of a map or of the network's input; a lea
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.cpu_threads import adaptive_threads
-from masklet.errors import PromptError, StateError
+from masklet.errors import MaskletWarning, PromptError, StateError
 from masklet.media import Frame
 from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask, recall_label
@@ -140,6 +141,8 @@ class Tracker:
         """Where the current pass began: a pass in the other direction may begin there too."""
         self.speed: dict[str, float] = {}
         """Milliseconds by stage of the frame that was tracked last."""
+        self._has_warned = False
+        """Whether it was said that memories are left out."""
 
     def get_object(self, object_id: int) -> TrackedObject:
         """Return an object by its id.
@@ -264,7 +267,21 @@ class Tracker:
         """Select what a frame attends to of an object, within what the network can hold."""
         select, length, limits = self.options.memory_selector.select, self.frames.length, self.network.memory_limits
         selection = select(frame_idx, obj.bank.available, reverse=reverse, length=length)
-        return selection if limits is None else selection.limit(frame_idx, *limits)
+        if limits is None:
+            return selection
+        limited = selection.limit(frame_idx, *limits)
+        if len(limited.spatial) < len(selection.spatial) and not self._has_warned:
+            self._has_warned = True
+            room = limits[0] - len(obj.bank.prompted)
+            fewer = f", or attend to fewer other frames: RecentFrames(memories={room}), --memories {room}"
+            warnings.warn(
+                f"object {obj.id} has {len(selection.spatial)} memories for frame {frame_idx}, and this exported model "
+                f"has slots for {limits[0]}: the farthest prompted frames are left out; use the weights to attend to "
+                f"all{fewer if room > 0 else ''}",
+                MaskletWarning,
+                stacklevel=2,
+            )
+        return limited
 
     @standard_torch()
     @adaptive_threads()
