@@ -1,7 +1,8 @@
-"""--threads, --providers and --graph-cache reach the model of each command that opens one."""
+"""How a model runs reaches each command that opens one: threads, providers, memory of fewer frames or pooled."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from masklet.errors import InputError
 from masklet.exported import RuntimeOptions
 from masklet.server import ServerOptions
 from masklet.server.work_sessions import ServerState
+from masklet.video import RecentFrames, TrackOptions
 
 Masklet = Callable[..., Any]
 WORDS = ["--threads", 2, "--providers", "CPUExecutionProvider", "--graph-cache", "graphs"]
@@ -91,3 +93,26 @@ def test_providers_do_not_go_with_weights(masklet: Masklet, folder: Path, builti
     done = masklet("segment", "a.png", "--point", "3,3", "--model", builtin_file, "--providers", "GPU,CPU")
     assert done.code == 2
     assert "providers=['GPU', 'CPU'] is for exported folders" in done.err
+
+
+def test_options_of_the_command_reach_the_model_and_the_rule(
+    masklet: Masklet, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+
+    class Model:
+        def session(self, source: object, **options: Any) -> object:
+            found.append(options["options"])
+            raise InputError("opened")
+
+    def open_model(*_: object, memory_pooling: int, **__: object) -> Model:
+        found.append(memory_pooling)
+        return Model()
+
+    monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", open_model)
+    words = ["--memories", 3, "--pointers", 4, "--memory-pooling", 2]
+    assert masklet("track", video, "--point", "20,25", *words).code == 2
+    assert found == [2, TrackOptions(memory_selector=RecentFrames(3, 4))]
+    for word in ("--memories=7", "--pointers=0", "--memory-pooling=3"):
+        assert masklet("track", video, "--point", "20,25", word).code == 2
+    assert len(found) == 2

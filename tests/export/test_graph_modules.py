@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -57,7 +56,7 @@ def test_video_parts_are_those_of_the_network_with_any_number_of_memories(
 ) -> None:
     network = small_network(trunk).eval()
     assert network.config.memory is not None
-    network.config = replace(network.config, memory=replace(network.config.memory, key_pooling=pooling))
+    network.key_pooling = pooling
     meter = eager_graphs(network)
     frames, masks = sample_video()
     compare_video(meter, network, frames, masks)

@@ -126,22 +126,25 @@ def mask_generation_work(predictor: ImagePredictor, points_per_side: int) -> Wor
     return Work(flops, encoding.elements + weights, encoding.bytes)
 
 
-def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_counts: Sequence[int]) -> list[Work]:
+def frame_work_by_objects(
+    network: SAM2, frame_size: tuple[int, int], object_counts: Sequence[int], rule: RecentFrames | None = None
+) -> list[Work]:
     """Count the work of a frame for several numbers of objects, without a video.
 
-    Every object costs the same, so one and two are counted, with empty memories.
+    Every object costs the same, so one and two are counted, with empty memories. `rule` selects the frames that are
+    attended to (None: as by default), one of them prompted.
 
     Example:
         >>> frame_work_by_objects(load("builtin").network, (480, 854), [1])[0].flops / 1e9
         4.9
     """
     device, (height, width) = next(network.parameters()).device, network.frame_input_size(frame_size)
-    memory, rule = network.config.memory, RecentFrames()
+    memory, rule = network.config.memory, rule or RecentFrames()
     assert memory is not None
     _, *grid = network.memory_shape((height, width))
     encode, fast = fast_encoder(network, None), FastSAM2(network)
     pixels_13HW = torch.zeros(1, 3, height, width, device=device)
-    ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))  # as many as by default
+    ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))
 
     def step(count: int) -> None:
         """Encode, attend to memories, decode and encode a memory, without anything outside the network."""
@@ -160,7 +163,7 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
     step(1)  # weights are laid out once, not per frame
     one, two = (count_flops(partial(step, count)) for count in (1, 2))
     # the memories of an object are read and one is written; so is its mask, at the size of the video
-    memory_values = (memory.slots + 1) * memory.channels * prod(grid)
+    memory_values = (len(ages) + 1) * memory.channels * prod(grid)
     object_bytes = MEMORY_BYTES_PER_VALUE * memory_values + prod(frame_size)
     weights = _count_weights(network, ("",), exclude=PROMPT_ENCODER_PREFIXES)
     return [

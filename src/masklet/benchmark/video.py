@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -29,6 +29,7 @@ from masklet.models.sam2 import SAM2
 from masklet.registry import get_card, is_downloaded
 from masklet.results import Results
 from masklet.sam import SAM
+from masklet.video import RecentFrames
 
 __all__ = ["APIS", "MEMORY_RISE_CASE", "PROTOCOL", "WARMUP_FRAMES", "VideoBenchmarkJob", "measure_video"]
 
@@ -71,6 +72,10 @@ class VideoBenchmarkJob:
     precision: str = "auto"
     device: str = "cpu"
     threads: int | None = None
+    memory_selector: RecentFrames = field(default_factory=RecentFrames)
+    """Which earlier frames a frame attends to."""
+    memory_pooling: int = 1
+    """2: memories are averaged two by two."""
     providers: tuple[str, ...] = ()
     """Where an exported folder runs."""
     graph_cache: Path | None = None
@@ -103,6 +108,13 @@ class VideoBenchmarkJob:
         """The setting in tables."""
         setting = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
         setting = setting if self.api == "live" else f"{setting}, {self.api}"
+        default, selector = RecentFrames(), self.memory_selector
+        changed = {
+            f"{selector.memories} memories": selector.memories != default.memories,
+            f"{selector.pointers} pointers": selector.pointers != default.pointers,
+            "pooled memories": self.memory_pooling > 1,
+        }
+        setting = ", ".join([setting, *(word for word, differs in changed.items() if differs)])
         setting = f"{Path(self.model).name.removesuffix('.pt')}, {setting}" if self.names_model else setting
         return busy_setting(setting, self.beside, self.cpu_quota)
 
@@ -137,7 +149,9 @@ def _open_model(job: VideoBenchmarkJob) -> SAM:
     """Open the model of a job, with random weights if it is a published one that is not on this machine."""
     if is_exported_folder(job.model):
         return SAM(job.model, threads=job.threads, providers=job.providers, cache_dir=job.graph_cache)
-    open_file = partial(SAM, device=job.device, precision=job.precision, image_size=job.image_size)
+    open_file = partial(
+        SAM, device=job.device, precision=job.precision, image_size=job.image_size, memory_pooling=job.memory_pooling
+    )
     card = None
     if not Path(job.model).exists():
         with suppress(UnknownModelError):  # which SAM raises too
@@ -159,7 +173,7 @@ def _frame_cases(model: SAM, frames: Iterator[TimedFrame], job: VideoBenchmarkJo
     network = model.predictor.model
     work = None  # of an exported folder it is not counted
     if isinstance(network, SAM2):
-        (work,) = frame_work_by_objects(network, job.frame_size, [job.objects])
+        (work,) = frame_work_by_objects(network, job.frame_size, [job.objects], job.memory_selector)
     yield BenchmarkCase("a frame", job.setting, "s", tuple(seconds for seconds, _ in timings), work=work)
     if job.breakdown:
         for key, name in SPEED_PARTS.items():
@@ -209,12 +223,12 @@ def _timed_frames(model: SAM, job: VideoBenchmarkJob) -> Generator[TimedFrame, N
     steps: Iterator[Callable[[], Results]]
     with ExitStack() as stack:
         if job.api == "live":
-            view = model.live()
+            view = model.live(memory_selector=job.memory_selector)
             for number, (x, y) in centers:
                 view.add_prompt(number, points=[x, y])
             steps = (partial(view.step, rgb) for rgb in video)
         else:
-            session = stack.enter_context(model.session(video))
+            session = stack.enter_context(model.session(video, memory_selector=job.memory_selector))
             for number, (x, y) in centers:
                 session.add_prompt(number, frame_idx=0, points=[x, y])
             steps = repeat(partial(next, session.propagate()))

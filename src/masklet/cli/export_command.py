@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.shared_options import ImageSize, Quiet, open_model
+from masklet.cli.shared_options import ImageSize, MemoryPooling, Quiet, open_model
 
 __all__ = ["export"]
 
@@ -37,6 +37,7 @@ def export(
         ),
     ] = None,
     image_size: ImageSize = None,
+    memory_pooling: MemoryPooling = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in the folder.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,7 +56,7 @@ def export(
     from masklet.export.export_model import ModelExportOptions
 
     options = ModelExportOptions(format=format, parts=parts, precision=precision, layout=layout, min_iou=min_iou)
-    sam = open_model(model, "cpu", "fp32", image_size)
+    sam = open_model(model, "cpu", "fp32", image_size, memory_pooling=memory_pooling)
 
     def show_step(step: str) -> None:
         if not quiet:

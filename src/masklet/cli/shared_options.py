@@ -17,6 +17,7 @@ from masklet.errors import InputError, OutputError
 if TYPE_CHECKING:
     from masklet.exported import RuntimeOptions
     from masklet.sam import SAM
+    from masklet.video import RecentFrames
 
 __all__ = [
     "IMAGE_FORMATS",
@@ -33,11 +34,14 @@ __all__ = [
     "ImageSources",
     "IncludeCrowds",
     "MaxImagePixels",
+    "Memories",
+    "MemoryPooling",
     "Model",
     "NegativePoints",
     "ObjectReportFile",
     "Out",
     "Overwrite",
+    "Pointers",
     "Points",
     "Precision",
     "Providers",
@@ -53,6 +57,7 @@ __all__ = [
     "check_report_file",
     "open_model",
     "parse_formats",
+    "parse_memory_selector",
     "parse_runtime",
     "split_commas",
 ]
@@ -148,6 +153,19 @@ GraphCache = Annotated[
     typer.Option(
         "--graph-cache", metavar="DIR", help="Keep an exported folder's graphs there as prepared, for the next start."
     ),
+]
+MemoryPooling = Annotated[
+    int,
+    typer.Option(
+        "--memory-pooling", metavar="1|2", help="2: average memories 2 x 2: faster, with other masks.", min=1, max=2
+    ),
+]
+Memories = Annotated[
+    int,
+    typer.Option("--memories", metavar="N", help="Attend to N frames before, besides prompted ones.", min=1, max=6),
+]
+Pointers = Annotated[
+    int, typer.Option("--pointers", metavar="N", help="Attend to so many object pointers.", min=1, max=16)
 ]
 MaxImagePixels = Annotated[
     int | None,
@@ -250,12 +268,21 @@ def parse_runtime(threads: int | None, providers: str | None, graph_cache: Path 
     return RuntimeOptions(threads, tuple(split_commas([providers or ""])), graph_cache)
 
 
+def parse_memory_selector(memories: int, pointers: int) -> RecentFrames:
+    """Read the options of `--memories` and `--pointers`."""
+    from masklet.video import RecentFrames
+
+    return RecentFrames(memories, pointers)
+
+
 def open_model(
     model: str | None,
     device: str | None = None,
     precision: str = "fp32",
     image_size: int | None = None,
     runtime: RuntimeOptions | None = None,
+    *,
+    memory_pooling: int = 1,
 ) -> SAM:
     """Open the model, with progress on a terminal while it is downloaded and read.
 
@@ -270,6 +297,7 @@ def open_model(
             device=device,
             precision=precision,
             image_size=image_size,
+            memory_pooling=memory_pooling,
             progress=progress,
             threads=None if runtime is None else runtime.threads,
             providers=None if runtime is None else runtime.providers,

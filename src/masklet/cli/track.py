@@ -18,10 +18,13 @@ from masklet.cli.shared_options import (
     Device,
     GraphCache,
     ImageSize,
+    Memories,
+    MemoryPooling,
     Model,
     NegativePoints,
     Out,
     Overwrite,
+    Pointers,
     Points,
     Precision,
     Providers,
@@ -29,6 +32,7 @@ from masklet.cli.shared_options import (
     Threads,
     open_model,
     parse_formats,
+    parse_memory_selector,
     parse_runtime,
 )
 from masklet.cli.track_prompts import PROMPT_OPTIONS, parse_track_prompts, read_prompts_file
@@ -132,6 +136,9 @@ def track(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "auto",
+    memories: Memories = 6,
+    pointers: Pointers = 16,
+    memory_pooling: MemoryPooling = 1,
     threads: Threads = None,
     providers: Providers = None,
     graph_cache: GraphCache = None,
@@ -167,7 +174,12 @@ def track(
         {"--detect-every": detect_every, "--max-objects": max_objects, "--preset": preset, "--per-frame": per_frame},
     )
     formats = parse_formats(format, VIDEO_FORMATS)
-    deferred = _DeferredModel(model, device, precision, image_size, parse_runtime(threads, providers, graph_cache))
+    from masklet.video import TrackOptions
+
+    runtime = parse_runtime(threads, providers, graph_cache)
+    deferred = _DeferredModel(model, device, precision, image_size, runtime, memory_pooling)
+    selector = parse_memory_selector(memories, pointers)
+    options = TrackOptions(non_overlapping=non_overlapping, memory_selector=selector)
     is_camera = source.isascii() and source.isdigit() and not os.path.exists(source)
     name = int(source) if is_camera else source
     reporter = ProgressReporter(quiet=quiet)
@@ -179,7 +191,6 @@ def track(
                 "one of them"
             )
         from masklet.media import open_video
-        from masklet.video import TrackOptions
         from masklet.video.jobs import first_tracked_frame, track_to_files
 
         first = first_tracked_frame(frame_prompts, start=start, reverse=reverse, bidirectional=bidirectional)
@@ -205,7 +216,7 @@ def track(
             out,
             formats,
             resume=resume,
-            options=TrackOptions(non_overlapping=non_overlapping),
+            options=options,
             start=start,
             stop=stop,
             reverse=reverse,
@@ -220,12 +231,12 @@ def track(
         from masklet.video import AutoTrackOptions
         from masklet.video.jobs import track_everything_to_files
 
-        options = AutoTrackOptions(
+        auto_options = AutoTrackOptions(
             detect_every=detect_every or DETECT_EVERY,
             max_objects=max_objects or MAX_OBJECTS,
             identities=not per_frame,
         )
-        opener = deferred.auto_track_opener(preset or PRESETS[0], options, non_overlapping=non_overlapping)
+        opener = deferred.auto_track_opener(preset or PRESETS[0], auto_options, options)
         job = track_everything_to_files(
             opener, name, out, formats, start=start, stop=stop, history=not per_frame, overwrite=overwrite
         )
@@ -290,16 +301,17 @@ class _DeferredModel:
     precision: str
     image_size: int | None
     runtime: RuntimeOptions
+    memory_pooling: int
 
     def open(self) -> SAM:
-        return open_model(self.model, self.device, self.precision, self.image_size, self.runtime)
+        return open_model(
+            self.model, self.device, self.precision, self.image_size, self.runtime, memory_pooling=self.memory_pooling
+        )
 
     def session(self, source: Video, *, resume: Path | None = None, options: TrackOptions | None = None) -> Session:
         return self.open().session(source, resume=resume, options=options)
 
-    def auto_track_opener(
-        self, preset: str, options: AutoTrackOptions, *, non_overlapping: bool | None
-    ) -> AutoTrackOpener:
+    def auto_track_opener(self, preset: str, auto_options: AutoTrackOptions, options: TrackOptions) -> AutoTrackOpener:
         """Return what tracks all objects of a video.
 
         Raises:
@@ -309,13 +321,11 @@ class _DeferredModel:
             raise InputError(f"--preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
 
         def open_stream(video: Video, *, start: int | None, stop: int | None) -> AutoTrackStream:
-            from masklet.video import TrackOptions
-
             return self.open().track(
                 video,
                 everything=preset,
-                auto_options=options,
-                options=TrackOptions(non_overlapping=non_overlapping),
+                auto_options=auto_options,
+                options=options,
                 start=start,
                 stop=stop,
             )
@@ -326,7 +336,8 @@ class _DeferredModel:
         """What identifies it; the same run resumes only with the same model."""
         name = "the built-in model" if self.model is None else self.model
         path = os.path.abspath(name) if os.path.isfile(name) else name
-        return {"model": path, "precision": self.precision, "image_size": self.image_size}
+        pooling = {"memory_pooling": self.memory_pooling} if self.memory_pooling > 1 else {}  # newer than the others
+        return {"model": path, "precision": self.precision, "image_size": self.image_size, **pooling}
 
 
 def _check_mode(is_prompted: bool, prompted: Mapping[str, object], unprompted: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ Shapes: H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +16,11 @@ from masklet.errors import SourceError
 from masklet.media import VideoSource
 from masklet.media.image import format_size
 from masklet.results import Results
-from masklet.video import Session, TrackOptions
+from masklet.video import MemorySelector, Session, TrackOptions
 from masklet.writers.mask_images import label_map
 
 __all__ = [
+    "MemorySelectingModel",
     "ScribbleModel",
     "VideoModel",
     "id_label_map",
@@ -36,6 +38,24 @@ class VideoModel(Protocol):
 
     def session(self, source: VideoSource, *, options: TrackOptions | None = None) -> Session:
         """Open a video."""
+
+
+@dataclass(frozen=True)
+class MemorySelectingModel:
+    """A model whose sessions select memories by a rule.
+
+    Example:
+        >>> evaluate_clip(MemorySelectingModel(SAM(), RecentFrames(memories=3)), clip)  # doctest: +SKIP
+    """
+
+    model: VideoModel
+    memory_selector: MemorySelector
+
+    def session(self, source: VideoSource, *, options: TrackOptions | None = None) -> Session:
+        """Open a video."""
+        return self.model.session(
+            source, options=replace(options or TrackOptions(), memory_selector=self.memory_selector)
+        )
 
 
 class ScribbleModel(VideoModel, Protocol):

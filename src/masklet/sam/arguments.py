@@ -29,6 +29,7 @@ __all__ = [
     "check_runtime_use",
     "merge_options",
     "validate_image_size",
+    "validate_memory_pooling",
 ]
 
 Options = TypeVar("Options", TrackOptions, AutoTrackOptions)
@@ -158,19 +159,19 @@ def check_prompt_use(prompted: bool, given: Mapping[str, object]) -> None:
         )
 
 
-def check_exported_use(device: object, precision: str, image_size: int | None) -> None:
+def check_exported_use(device: object, precision: str, image_size: int | None, memory_pooling: int = 1) -> None:
     """Check the options with which an exported folder is opened: what was chosen at export cannot be changed.
 
     Raises:
-        InputError: if a device, precision or size is given.
+        InputError: if a device, precision, size or pooling is given.
     """
     if device not in (None, "", "auto", "cpu"):
         raise InputError(
             f"device={device!r:.40} does not go with an exported folder: name the devices of its runtime instead, such "
             "as providers=['CUDAExecutionProvider']"
         )
-    for name, value in (("precision", precision), ("image_size", image_size)):
-        if value not in (None, "auto", "fp32"):  # what goes into a graph and comes out of it is fp32
+    for name, value in (("precision", precision), ("image_size", image_size), ("memory_pooling", memory_pooling)):
+        if value not in (None, "auto", "fp32", 1):  # what goes into a graph and comes out of it is fp32
             raise InputError(
                 f"{name}={value!r:.40} does not go with an exported folder, whose graphs have one: leave it out, or "
                 "export the model again"
@@ -232,3 +233,13 @@ def validate_image_size(image_size: object) -> None:
     raise InputError(
         f"image_size={image_size!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out"
     )
+
+
+def validate_memory_pooling(memory_pooling: object) -> None:
+    """Check that `memory_pooling` is 1 or 2.
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    if isinstance(memory_pooling, bool) or memory_pooling not in (1, 2):
+        raise InputError(f"memory_pooling={memory_pooling!r:.40} must be 1, as the model was trained, or 2")

@@ -114,7 +114,8 @@ def _trial_key(loaded: LoadedModel) -> str:
 
     network = loaded.network
     config = hashlib.sha256(repr(network.config).encode()).hexdigest()[:8]
-    sizes = f"{network.still_image_size} {getattr(network, 'image_size', None)}"
+    pooling = getattr(network, "key_pooling", None)
+    sizes = f"{network.still_image_size} {network.image_size} {pooling}"
     _, weights = model_fingerprint(network)
     machine = f"{processor_name()} x {os.cpu_count()}"
     return f"{loaded.name} {weights} {config} at {sizes}, {machine}, torch {torch.__version__}, masklet {__version__}"

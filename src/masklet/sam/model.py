@@ -37,6 +37,7 @@ from masklet.sam.arguments import (
     merge_options,
     parse_view,
     validate_image_size,
+    validate_memory_pooling,
 )
 from masklet.sam.choose_precision import choose_precision
 from masklet.sam.model_info import ModelInfo
@@ -87,6 +88,8 @@ class SAM:
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
             EdgeTAM takes multiples of 256.
         variant: base, 1, 2 or 512x512: which EfficientTAM a file holds, if neither its name nor its header says so.
+        memory_pooling: 2 averages memories two by two before frames of a video attend to them: faster for published
+            models on a CPU, with other masks (docs/video.md); 1: as the model was trained.
         threads: of the processor. PyTorch then takes so many in this process from now on, whatever the load is; the
             runtime of an exported folder for this model. None: chosen by load and quota.
         providers, cache_dir: of the runtime of an exported folder: execution providers of ONNX Runtime or devices of
@@ -116,16 +119,18 @@ class SAM:
         image_size: int | None = None,
         variant: str | None = None,
         progress: Progress | None = None,
+        memory_pooling: int = 1,
         threads: int | None = None,
         providers: Sequence[str] | None = None,
         cache_dir: str | PathLike[str] | None = None,
     ) -> None:
         validate_image_size(image_size)
+        validate_memory_pooling(memory_pooling)
         folder = None if cache_dir is None else Path(cache_dir).expanduser()
         names = (providers,) if isinstance(providers, str) else tuple(providers or ())
         runtime = RuntimeOptions(threads, names, folder)
         if model is not None and is_exported_folder(model):
-            check_exported_use(device, precision, image_size)
+            check_exported_use(device, precision, image_size, memory_pooling)
             self._use(open_exported(model, runtime), "cpu", precision)
             return
         check_runtime_use(runtime)
@@ -135,6 +140,8 @@ class SAM:
         loaded = load(model, progress, variant)
         if image_size is not None:
             loaded.network.set_image_size(image_size)
+        if memory_pooling == 2:
+            loaded.require_sam2("pool memories").pool_memories()
         self._use(loaded, resolved_device, precision)
 
     def _use(self, loaded: LoadedModel | ExportedModel, device: str, precision: str) -> None:

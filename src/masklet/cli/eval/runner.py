@@ -33,12 +33,19 @@ class EvalOptions:
     workers: int = 1
     results_file: Path | None = None
     resume: bool = True
+    memory_pooling: int = 1
 
     def model_factory(self) -> partial[SAM]:
         """Return what opens the model, here or in a worker process."""
         from masklet import SAM
 
-        return partial(SAM, self.model, image_size=self.image_size, precision=self.precision)
+        return partial(
+            SAM,
+            self.model,
+            image_size=self.image_size,
+            precision=self.precision,
+            memory_pooling=self.memory_pooling,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import (
     EvalModel,
     ImageSize,
+    Memories,
+    MemoryPooling,
+    Pointers,
     Precision,
     ReportFile,
     Resume,
@@ -21,6 +24,7 @@ from masklet.cli.shared_options import (
     Split,
     VideoPrompt,
     Workers,
+    parse_memory_selector,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +93,9 @@ def synthetic(
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
+    memories: Memories = 6,
+    pointers: Pointers = 16,
+    memory_pooling: MemoryPooling = 1,
     scenario: Scenarios = None,
     prompt: VideoPrompt = "mask",
     by_speed: BySpeed = False,
@@ -110,8 +117,11 @@ def synthetic(
     from masklet.evaluate import SequenceResult
     from masklet.evaluate.prompts_from_masks import validate_prompt_type
     from masklet.evaluate.synthetic import benchmark_clips, evaluate_clip, synthetic_report
+    from masklet.evaluate.tracking import MemorySelectingModel
 
     validate_prompt_type(prompt)
+    selector = parse_memory_selector(memories, pointers)
+    memory = {"memories": (memories, 6), "pointers": (pointers, 16), "memory_pooling": (memory_pooling, 1)}
     clips = benchmark_clips(scenario or ())
     task = EvalTask(
         protocol="synthetic",
@@ -122,11 +132,16 @@ def synthetic(
         row_type=SequenceResult,
         summarize=lambda rows: asdict(synthetic_report(rows)),
         format_summary=lambda rows: _synthetic_lines(synthetic_report(rows), by_speed),
-        options={"prompt": prompt, "scenario": scenario or []},
+        options={
+            "prompt": prompt,
+            "scenario": scenario or [],
+            **{name: value for name, (value, default) in memory.items() if value != default},
+        },
         step_label="frames",
         steps_per_unit=[clip.num_frames for clip in clips],
+        prepare_model=partial(MemorySelectingModel, memory_selector=selector),
     )
-    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume, memory_pooling), task)
 
 
 def doubts(

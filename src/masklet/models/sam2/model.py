@@ -106,6 +106,7 @@ class SAM2(nn.Module):
             if not self.matching_projection.is_meta:  # the first channels, until it is fitted to a trained trunk
                 self.matching_projection.fill_diagonal_(1)
         memory = config.memory
+        self.key_pooling = None if memory is None else memory.key_pooling
         if memory is None:
             return
         width, channels = config.width, memory.channels
@@ -157,6 +158,17 @@ class SAM2(nn.Module):
             raise InputError(
                 f"image_size={image_size} must be a multiple of {multiple} for this model, such as {2 * multiple}"
             )
+
+    def pool_memories(self) -> None:
+        """Average memories two by two before frames attend to them, as EfficientTAM `_1`; trained so or not.
+
+        Raises:
+            InputError: if there are no memories, or they are no maps.
+        """
+        if self.config.memory is None or self.config.memory.perceiver is not None:
+            reason = "has no memory" if self.config.memory is None else "compresses its memories already"
+            raise InputError(f"memory_pooling=2 does not go with this model, which {reason}: leave it out")
+        self.key_pooling = self.key_pooling or "logits"
 
     def frame_input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
         """Return the height and width that frames of `frame_size` (height, width) are resized to."""
@@ -226,9 +238,10 @@ class SAM2(nn.Module):
     def memory_tokenizer(self) -> MemoryTokenizer:
         """Return the tokenizer of memories, with this network's encodings of time."""
         assert self.config.memory is not None
-        perceiver, pooling = self.config.memory.perceiver, self.config.memory.key_pooling
+        perceiver = self.config.memory.perceiver
         unplaced = 0 if perceiver is None else perceiver.global_latents
-        return MemoryTokenizer(self.maskmem_tpos_enc, getattr(self, "obj_ptr_tpos_proj", None), unplaced, pooling)
+        pointer_time = getattr(self, "obj_ptr_tpos_proj", None)
+        return MemoryTokenizer(self.maskmem_tpos_enc, pointer_time, unplaced, self.key_pooling)
 
     def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
         """Select one mask per object: the best of three (`multimask`), or the single one."""
