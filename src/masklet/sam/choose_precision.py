@@ -48,6 +48,7 @@ class PrecisionChoice:
 
     image: str
     video: str
+    """Of memory attention; with the built-in model of the encoder too."""
     reason: str | None = None
     """None: they were given."""
 
@@ -77,9 +78,9 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
     if encode_gflop(network) < MIN_TRIAL_GFLOP or os.environ.get("MASKLET_PRECISION_TRIAL") == "0":
         return PrecisionChoice("fp32", "fp32", "bf16 was not tried")
     trial = _stored_trial(loaded)
-    reason = str(trial.image) if trial.video is None else f"{trial.image}; for videos {trial.video}"
-    image, video = ("bf16" if one.wins else "fp32" for one in (trial.image, trial.video or trial.image))
-    log.info("%s: images in %s, videos in %s, because %s", loaded.name, image, video, reason)
+    reason = str(trial.image) if trial.attention is None else f"{trial.image}; in memory attention {trial.attention}"
+    image, video = ("bf16" if one.wins else "fp32" for one in (trial.image, trial.attention or trial.image))
+    log.info("%s: images in %s, memory attention in %s, because %s", loaded.name, image, video, reason)
     return PrecisionChoice(image, video, reason)
 
 
@@ -97,8 +98,8 @@ def _stored_trial(loaded: LoadedModel) -> Bf16Trial:
     trials = _trials.setdefault(file, {})
     with suppress(FileNotFoundError, *decoder_errors()):  # a damaged file is measured and written again
         for key, doc in json.loads(file.read_text(encoding="utf-8")).items():
-            video = None if doc["video"] is None else Bf16Comparison(**doc["video"])
-            trials.setdefault(key, Bf16Trial(Bf16Comparison(**doc["image"]), video))
+            attention = None if doc["attention"] is None else Bf16Comparison(**doc["attention"])
+            trials.setdefault(key, Bf16Trial(Bf16Comparison(**doc["image"]), attention))
     key = _trial_key(loaded)
     if key not in trials:
         log.info("trying %s in fp32 and bf16, once on this machine", loaded.name)

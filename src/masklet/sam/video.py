@@ -72,7 +72,9 @@ class MaskGeneratorDetector:
 def make_video_network(
     loaded: LoadedModel | ExportedModel, predictor: ImagePredictor, precision: str
 ) -> FastSAM2 | ExportedNetwork:
-    """Return the network in the form that tracks, with the encoder of `predictor` if it has the same precision.
+    """Return the network in the form that tracks, with memory attention in `precision`.
+
+    The encoder is that of `predictor`; the built-in model has one of its own where the precision is another.
 
     Raises:
         ModelError: if the model is for images only.
@@ -87,7 +89,8 @@ def make_video_network(
         )
     from masklet.models.fast_cpu.sam2 import FastSAM2
 
-    shared = predictor.encode if precision == predictor.precision else None
+    has_own = network.config.matching is not None and precision != predictor.precision
+    shared = None if has_own else predictor.encode
     return FastSAM2(network, PRECISIONS[precision], shared)
 
 
