@@ -111,7 +111,7 @@ def test_a_graph_of_another_part_is_an_error(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "known"),
-    [("onnx", "CUDA", "CPUExecutionProvider"), ("openvino", "TPU", "CPU"), ("torch", "CPU", "other runtimes")],
+    [("onnx", "CUDA", "CPUExecutionProvider"), ("openvino", "TPU", "CPU"), ("torch", "CPU", "are for other runtimes")],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_provider_that_is_not_there_is_an_error(kind: str, name: str, known: str, tmp_path: Path) -> None:
@@ -131,6 +131,51 @@ def test_openvino_keeps_what_it_compiled(tmp_path: Path) -> None:
     engine = make_engine("openvino", tmp_path, RuntimeOptions(cache_dir=tmp_path / "cache"))
     engine.load(PART)
     assert any((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_torch_keeps_what_it_compiled_and_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = RuntimeOptions(cache_dir=tmp_path / "cache")
+    engine = make_engine("torch", tmp_path, options)
+    assert engine.description.endswith("cpu, compiled")
+    for count in (1, 3):
+        inputs = arrays(count, count)
+        np.testing.assert_allclose(engine.run(PART, inputs)["memory"], wanted(inputs), atol=1e-5)
+    [compiled] = (tmp_path / "cache").iterdir()
+
+    def compile_again(*_: object, **__: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", compile_again)
+    again = TorchEngine(engine.files, {PART: SIGNATURE}, options, 1)
+    inputs = arrays(2, 5)
+    np.testing.assert_allclose(again.run(PART, inputs)["memory"], wanted(inputs), atol=1e-5)
+    compiled.unlink()
+    with pytest.raises(AssertionError, match="compiled again"):
+        TorchEngine(engine.files, {PART: SIGNATURE}, options, 1).load(PART)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_compiled_is_an_error_that_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.which", lambda name: None)
+        with pytest.raises(InputError, match=r"no C\+\+ compiler was found .*install g\+\+.*or leave cache_dir out"):
+            make_engine("torch", tmp_path, RuntimeOptions(cache_dir=cache))
+
+    def fail(*_: object, package_path: str, **__: object) -> None:
+        Path(package_path).write_bytes(b"half")
+        raise RuntimeError("C++ compile error\nmany lines")
+
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", fail)
+    engine = make_engine("torch", tmp_path, RuntimeOptions(cache_dir=cache))
+    with pytest.raises(InputError, match=r"sum\.pt2 cannot be compiled \(C\+\+ compile error\): leave out cache_dir"):
+        engine.load(PART)
+    assert list(cache.iterdir()) == []
 
 
 def test_signatures() -> None:
