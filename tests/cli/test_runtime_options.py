@@ -26,7 +26,7 @@ WANTED = RuntimeOptions(2, ("CPUExecutionProvider",), Path("graphs"))
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[RuntimeOptions]:
+def opened_with(monkeypatch: pytest.MonkeyPatch) -> list[RuntimeOptions]:
     """The options with which folders are opened; opening ends in an error."""
     found: list[RuntimeOptions] = []
 
@@ -62,15 +62,15 @@ def torch_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_options_reach_the_runtime(
-    masklet: Masklet, asked: list[RuntimeOptions], exported: Path, video: Path, words: list[str]
+    masklet: Masklet, opened_with: list[RuntimeOptions], exported: Path, video: Path, words: list[str]
 ) -> None:
     done = masklet(*[video if word == "video.mp4" else word for word in words], "--model", exported, *WORDS)
     assert (done.code, done.err) == (2, "masklet: opened\n")
-    assert asked == [WANTED]
+    assert opened_with == [WANTED]
 
 
 def test_options_reach_the_model_of_a_server_and_of_a_benchmark(
-    asked: list[RuntimeOptions], exported: Path, tmp_path: Path
+    opened_with: list[RuntimeOptions], exported: Path, tmp_path: Path
 ) -> None:
     state = ServerState(ServerOptions(tmp_path / "zoo.masklet", model=str(exported), runtime=WANTED))
     with pytest.raises(InputError, match="opened"):
@@ -79,7 +79,7 @@ def test_options_reach_the_model_of_a_server_and_of_a_benchmark(
         measure_video(
             VideoBenchmarkJob(str(exported), threads=2, providers=WANTED.providers, graph_cache=WANTED.cache_dir)
         )
-    assert asked == [WANTED, WANTED]
+    assert opened_with == [WANTED, WANTED]
 
 
 def test_threads_are_those_of_pytorch_with_weights(torch_threads: None, builtin_file: Path) -> None:

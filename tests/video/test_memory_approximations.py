@@ -1,4 +1,4 @@
-"""Less memory attention for less time, where it is asked for: pooled memories, fewer of them, fewer pointers."""
+"""Less memory attention for less time, as options: pooled memories, fewer of them, fewer pointers."""
 
 from __future__ import annotations
 

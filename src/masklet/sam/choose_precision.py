@@ -12,6 +12,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,12 +112,11 @@ def _stored_trial(loaded: LoadedModel) -> Bf16Trial:
 
 def _trial_key(loaded: LoadedModel) -> str:
     """Name a network, its weights and sizes, the processor and the versions: what a trial depends on."""
-    from masklet import __version__
-
     network = loaded.network
     config = hashlib.sha256(repr(network.config).encode()).hexdigest()[:8]
     pooling = getattr(network, "key_pooling", None)
     sizes = f"{network.still_image_size} {network.image_size} {pooling}"
     _, weights = model_fingerprint(network)
+    version = import_module("masklet").__version__
     machine = f"{processor_name()} x {os.cpu_count()}"
-    return f"{loaded.name} {weights} {config} at {sizes}, {machine}, torch {torch.__version__}, masklet {__version__}"
+    return f"{loaded.name} {weights} {config} at {sizes}, {machine}, torch {torch.__version__}, masklet {version}"

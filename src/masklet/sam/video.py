@@ -74,7 +74,7 @@ def make_video_network(
 ) -> FastSAM2 | ExportedNetwork:
     """Return the network in the form that tracks, with memory attention in `precision`.
 
-    The encoder is that of `predictor`; the built-in model has one of its own where the precision is another.
+    The encoder is that of `predictor`; the built-in model has another one where the precision is another.
 
     Raises:
         ModelError: if the model is for images only.

@@ -142,7 +142,7 @@ class Tracker:
         self.speed: dict[str, float] = {}
         """Milliseconds by stage of the frame that was tracked last."""
         self._has_warned = False
-        """Whether it was said that memories are left out."""
+        """Whether a warning was given that memories are left out."""
 
     def get_object(self, object_id: int) -> TrackedObject:
         """Return an object by its id.
