@@ -105,8 +105,8 @@ def test_options_of_the_command_reach_the_model_and_the_rule(
             found.append(options["options"])
             raise InputError("opened")
 
-    def open_model(*_: object, memory_pooling: int, **__: object) -> Model:
-        found.append(memory_pooling)
+    def open_model(*options: object) -> Model:
+        found.append(options[-1])
         return Model()
 
     monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", open_model)

@@ -56,7 +56,7 @@ def export(
     from masklet.export.export_model import ModelExportOptions
 
     options = ModelExportOptions(format=format, parts=parts, precision=precision, layout=layout, min_iou=min_iou)
-    sam = open_model(model, "cpu", "fp32", image_size, memory_pooling=memory_pooling)
+    sam = open_model(model, "cpu", "fp32", image_size, None, memory_pooling)
 
     def show_step(step: str) -> None:
         if not quiet:

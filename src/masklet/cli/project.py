@@ -179,7 +179,7 @@ def track(
                 raise InputError(f"object {one.id} belongs to another source than those of --source: leave it out")
         if not chosen:
             raise StateError(f"no object of {path} has a prompt or a mask of a person: prompt one, in `masklet app`")
-        opened = open_model(model, device, precision, runtime=parse_runtime(threads, providers, graph_cache))
+        opened = open_model(model, device, precision, None, parse_runtime(threads, providers, graph_cache))
         for source in chosen:
             own = [one.id for one in records if one.source_id == source.id] or None
             run = project.track(source, opened, objects=own, start=start, stop=stop, bidirectional=bidirectional)

@@ -281,7 +281,6 @@ def open_model(
     precision: str = "fp32",
     image_size: int | None = None,
     runtime: RuntimeOptions | None = None,
-    *,
     memory_pooling: int = 1,
 ) -> SAM:
     """Open the model, with progress on a terminal while it is downloaded and read.

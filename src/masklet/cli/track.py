@@ -304,9 +304,7 @@ class _DeferredModel:
     memory_pooling: int
 
     def open(self) -> SAM:
-        return open_model(
-            self.model, self.device, self.precision, self.image_size, self.runtime, memory_pooling=self.memory_pooling
-        )
+        return open_model(self.model, self.device, self.precision, self.image_size, self.runtime, self.memory_pooling)
 
     def session(self, source: Video, *, resume: Path | None = None, options: TrackOptions | None = None) -> Session:
         return self.open().session(source, resume=resume, options=options)
