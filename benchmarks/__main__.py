@@ -27,7 +27,6 @@ from masklet.benchmark.record import BenchmarkRecord, OptionValue
 from masklet.benchmark.roofline import HardwareLimits
 from masklet.cli.bench.bench_tables import (
     ImageFile,
-    Threads,
     make_record,
     parse_positive_ints,
     show_record,
@@ -36,7 +35,7 @@ from masklet.cli.bench.bench_tables import (
     validate_choices,
 )
 from masklet.cli.console import command_line, one_line_warnings, print_error, progress_bar, set_command_args
-from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile, Threads
 from masklet.errors import MaskletError
 
 __all__ = ["app", "run"]

@@ -38,7 +38,8 @@ PROMPTS = ("box", "click")
 AGES, OFFSETS = (0, 6, 5, 4, 3, 2, 1), (7, 6, 5, 4, 3, 2, 1)
 """A full memory: a prompted frame, and the six before this one; and the distances of their object pointers."""
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
