@@ -72,8 +72,10 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
     from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
 
     network = loaded.network
-    if not (device == "cpu" and has_native_bfloat16() and has_fused_operators(next(network.parameters()))):
-        return PrecisionChoice("fp32", "fp32", f"no bf16 instructions were found on {device}")
+    if device != "cpu":
+        return PrecisionChoice("fp32", "fp32", "bf16 is tried on a CPU alone; name it to have it")
+    if not (has_native_bfloat16() and has_fused_operators(next(network.parameters()))):
+        return PrecisionChoice("fp32", "fp32", "this processor or PyTorch has no bf16 products")
     if isinstance(network, SAM2) and network.config.matching is not None:
         return PrecisionChoice("fp32", "bf16", "in bf16 the built-in model keeps masks in videos, not all in images")
     if encode_gflop(network) < MIN_TRIAL_GFLOP or os.environ.get("MASKLET_PRECISION_TRIAL") == "0":
