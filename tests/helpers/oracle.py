@@ -74,7 +74,7 @@ class Oracle:
     """
 
     device, matching, edge_radius, memory_limits = torch.device("cpu"), None, None, None
-    encodes_ahead = False
+    encodes_ahead = weights_keys = False
 
     def __init__(self, lost: Iterable[int] = (), swaps: dict[int, int] | None = None) -> None:
         self.lost, self.swaps = set(lost), swaps or {}
@@ -105,7 +105,7 @@ class Oracle:
         numbers = [self.swaps.get(n, n) for n in numbers]
         return self._predict(features, [0 if n in self.lost else n for n in numbers], pointers=numbers)
 
-    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
+    def select_mask(self, prediction: MaskPrediction, multimask: bool, **policy: object) -> SelectedMasks:
         return SelectedMasks(
             prediction.logits_BKHW, prediction.iou_BK, prediction.object_score_B1, prediction.tokens_BKC[:, 0]
         )

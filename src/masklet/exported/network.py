@@ -48,6 +48,7 @@ class ExportedNetwork:
     """
 
     device = CPU
+    weights_keys = False
     encodes_ahead = False
     """Whether a frame is encoded while the one before is tracked: here each graph takes all threads."""
 
@@ -146,6 +147,7 @@ class ExportedNetwork:
         """Condition the features of one frame on the memory of each object, in the smallest graph that holds it."""
         video, context = self.manifest.video, memory_context
         assert video is not None, "an export for images only"
+        assert context.spatial_weights_BF is None, "these graphs do not weight keys"
         count, number = len(context.spatial), len(context.pointers)
         slots, most = next(each for each in video.slots.items() if each[0] >= count and each[1] >= number)
         objects, channels, height, width = context.spatial[0].shape
@@ -170,10 +172,24 @@ class ExportedNetwork:
         }
         return ImageFeatures(self._run(f"memory_attention_{slots}", inputs)["conditioned"], features.high_res_features)
 
-    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
+    def select_mask(
+        self,
+        prediction: MaskPrediction,
+        multimask: bool,
+        *,
+        choice_B: Tensor | None = None,
+        min_object_score: float = 0.0,
+    ) -> SelectedMasks:
         """Select one candidate of each object; the decoder's graph has projected the pointers."""
-        pointer_1C = self.constants["no_object_pointer"][None]
-        return select_output(prediction, multimask, self.stability_threshold, lambda token: token, pointer_1C)
+        return select_output(
+            prediction,
+            multimask,
+            self.stability_threshold,
+            lambda token: token,
+            self.constants["no_object_pointer"][None],
+            choice_B=choice_B,
+            min_object_score=min_object_score,
+        )
 
     def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor) -> SelectedMasks:
         """Use a mask of 0 and 1 as if the network had predicted it."""

@@ -201,6 +201,10 @@ class MemoryContext:
     """Of each pointer: distance in frames, negative for a later frame."""
     max_pointers: int = 16
     """Largest number of pointers; their offsets are normalized by it."""
+    spatial_weights_BF: Tensor | None = None
+    """Factors of the keys of each spatial memory, by object; None: all are 1."""
+    pointer_weights_BP: Tensor | None = None
+    """Factors of the keys of each pointer, by object; None: all are 1."""
 
 
 def empty_prompt(count: int, device: torch.device, mask_B1HW: Tensor | None = None) -> PromptTensors:

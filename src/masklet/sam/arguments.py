@@ -55,7 +55,8 @@ class TrackKeywords(TypedDict, total=False):
     """The fields of `TrackOptions` by name."""
 
     retain: Literal["recent", "all"]
-    memory_selector: MemorySelector
+    memory: Literal["sam2", "sam2long", "samurai", "dam4sam"]
+    memory_selector: MemorySelector | None
     corrections: Literal["kept", "sam2"]
     non_overlapping: bool | None
     fill_hole_area: int

@@ -7,6 +7,9 @@ Tracking with prompts: you say where each object is, on any frame.
     tracker             one frame for all objects
     memory_bank         what is stored of each object, as plain records
     memory_selection    which stored frames the next frame attends to
+    memory_policies     the published rules behind TrackOptions(memory=...)
+    box_motion          where the box of an object moves
+    distractors         which frames show something similar beside an object
     propagation         the state of a pass through the video
     repropagate         track again after corrections, as far as masks change
     doubts              which frames to check first, and why; session_doubts collects what it compares

@@ -6,6 +6,7 @@ for logits and at stride 16 for memories; a leading 1 is one object.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -18,6 +19,7 @@ from masklet.models.sam2.label_matching import label_from_mask
 from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
 from masklet.prompts import ObjectPrompt, Points, parse_object_prompt
 from masklet.tensors import Tensor, torch
+from masklet.video.box_motion import BoxMotion
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
 
 __all__ = [
@@ -49,6 +51,12 @@ class FrameState:
     """The direction in which the frame was tracked; None: it has only been prompted."""
     label_11HW: Tensor | None = None
     """Soft label at stride 8 that later frames copy, in float16; None: the mask is the label."""
+    area: int | None = None
+    """Cells of the mask at stride 4; None: not measured, as the memory policy does not ask for it."""
+    box_agreement: float | None = None
+    """IoU of the mask's box with the box that the object's motion predicted; None: no motion was known."""
+    is_anchor: bool = False
+    """Whether the frame shows what tells the object from a similar one."""
 
     @classmethod
     def from_masks(cls, masks: SelectedMasks) -> FrameState:
@@ -120,16 +128,18 @@ class MemoryBank:
         """The frames that a `MemorySelector` may choose from."""
         encoded = tuple(f for f, state in self.prompted.items() if state.spatial_1MHW is not None)
         with_spatial = tuple(f for f, state in self.tracked.items() if state.spatial_1MHW is not None)
-        return AvailableMemory(encoded, self.tracked.keys(), with_spatial)
+        return AvailableMemory(encoded, self.tracked.keys(), with_spatial, ChainMap(self.prompted, self.tracked))
 
-    def prune(self, selector: MemorySelector, centers: tuple[int, ...]) -> None:
-        """Release what can no longer be selected from any frame of `centers`; prompted frames stay."""
+    def prune(self, selector: MemorySelector, centers: tuple[int, ...], selected: MemorySelection) -> None:
+        """Release what is far from all frames of `centers` and not `selected` next; prompted frames stay."""
         memories, pointers = selector.max_distance
+        spatial = {frame for frame, _ in selected.spatial}
+        kept = spatial | {frame for frame, _ in selected.pointers}
         for frame, state in list(self.tracked.items()):
             distance = min(abs(frame - center) for center in centers)
-            if distance > pointers:
+            if distance > pointers and frame not in kept:
                 del self.tracked[frame]
-            elif distance > memories and state.spatial_1MHW is not None:
+            elif distance > memories and frame not in spatial and state.spatial_1MHW is not None:
                 self.tracked[frame] = replace(state, spatial_1MHW=None, logits_11HW=None, label_11HW=None)
 
 
@@ -155,12 +165,17 @@ def build_memory_context(memory: Sequence[tuple[MemoryStore, MemorySelection]]) 
     pointers = [
         [store.pointer(selection.pointers[i][0]) for store, selection in memory] for i in range(len(first.pointers))
     ]
+    weights: list[Tensor | None] = []
+    for part in ("spatial_weights", "pointer_weights"):
+        rows = [getattr(selection, part) for _, selection in memory]
+        weights.append(torch.tensor(rows, device=spatial[0][0].device) if rows[0] else None)
     return MemoryContext(
         tuple(torch.cat(rows) if len(rows) > 1 else rows[0] for rows in spatial),
         tuple(age for _, age in first.spatial),
         tuple(torch.cat(rows) if len(rows) > 1 else rows[0] for rows in pointers),
         tuple(offset for _, offset in first.pointers),
         first.max_pointers,
+        *weights,
     )
 
 
@@ -175,6 +190,8 @@ class TrackedObject:
     """Consecutive frames, up to now, on which it was not visible."""
     corrected_frames: set[int] = field(default_factory=set)
     """Frames corrected after the frames around them had been tracked."""
+    motion: BoxMotion | None = None
+    """Of its box, after the frame that was tracked last; None: not followed, or to be measured anew."""
 
     @property
     def first_prompt_frame(self) -> int:

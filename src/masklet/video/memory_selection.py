@@ -1,16 +1,41 @@
 """Select the earlier frames that a frame attends to: integers in, integers out.
 
 This is the part of tracking that people most often want to change, so it is one small object. A custom rule has the
-methods of `MemorySelector` and is passed as `TrackOptions(memory_selector=...)`.
+methods of `MemorySelector` and is passed as `TrackOptions(memory_selector=...)`. `memory_policies` has the published
+rules that judge frames by how well the object was found there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["AvailableMemory", "MemorySelection", "MemorySelector", "RecentFrames"]
+__all__ = ["AvailableMemory", "FrameScores", "MemorySelection", "MemorySelector", "RecentFrames"]
+
+
+class FrameScores(Protocol):
+    """How well an object was found on a stored frame; the frames of a `MemoryBank` have it."""
+
+    @property
+    def iou(self) -> float:
+        """Predicted IoU of its mask."""
+
+    @property
+    def object_score(self) -> float:
+        """A logit; above 0 the object is in the image."""
+
+    @property
+    def area(self) -> int | None:
+        """Cells of its mask at stride 4; None: not measured, as the policy does not ask for it."""
+
+    @property
+    def box_agreement(self) -> float | None:
+        """IoU of its box with the box that its motion predicted; None: no motion was known."""
+
+    @property
+    def is_anchor(self) -> bool:
+        """Whether the frame shows what tells the object from a similar one."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +48,23 @@ class AvailableMemory:
     """Other frames it was tracked through, of which at least the pointer is stored."""
     with_spatial: Collection[int] | None = None
     """Those of `tracked` whose spatial memory is stored too; None: all of them."""
+    scores: Mapping[int, FrameScores] = field(default_factory=dict)
+    """By frame number, for rules that judge frames."""
+
+    def tracked_before(self, frame_idx: int, *, reverse: bool) -> list[int]:
+        """Return the tracked frames that tracking passes before a frame, the nearest first.
+
+        Example:
+            >>> AvailableMemory(prompted=(0,), tracked=range(1, 9)).tracked_before(4, reverse=False)
+            [3, 2, 1]
+        """
+        if reverse:
+            return sorted(frame for frame in self.tracked if frame > frame_idx)
+        return sorted((frame for frame in self.tracked if frame < frame_idx), reverse=True)
+
+    def has_spatial(self, frame_idx: int) -> bool:
+        """Whether the spatial memory of a tracked frame is stored."""
+        return self.with_spatial is None or frame_idx in self.with_spatial
 
 
 @dataclass(frozen=True)
@@ -35,6 +77,10 @@ class MemorySelection:
     """(frame, offset) of each object pointer, `offset` frames before."""
     max_pointers: int
     """The largest possible number of pointers."""
+    spatial_weights: tuple[float, ...] = ()
+    """The factor of each spatial memory's keys; empty: all are 1."""
+    pointer_weights: tuple[float, ...] = ()
+    """The factor of each pointer's keys; empty: all are 1."""
 
     def limit(self, frame_idx: int, memories: int, pointers: int) -> MemorySelection:
         """Keep at most so many memories and pointers: of prompted frames the nearest, and the nearest pointers.
@@ -46,10 +92,17 @@ class MemorySelection:
         distances = sorted((abs(frame - frame_idx), frame) for frame, age in self.spatial if age == 0)
         room = max(memories - len(self.spatial) + len(distances), 0)
         prompted = {frame for _, frame in distances[:room]}
-        spatial = tuple(each for each in self.spatial if each[1] != 0 or each[0] in prompted)
+        spatial = [i for i, (frame, age) in enumerate(self.spatial) if age != 0 or frame in prompted]
+        spatial = spatial[max(len(spatial) - memories, 0) :]
         nearest = sorted(self.pointers, key=lambda each: abs(each[1]))[:pointers]
-        kept = tuple(each for each in self.pointers if each in nearest)
-        return MemorySelection(spatial[max(len(spatial) - memories, 0) :], kept, self.max_pointers)
+        kept = [i for i, each in enumerate(self.pointers) if each in nearest]
+        return MemorySelection(
+            tuple(self.spatial[i] for i in spatial),
+            tuple(self.pointers[i] for i in kept),
+            self.max_pointers,
+            tuple(self.spatial_weights[i] for i in spatial if self.spatial_weights),
+            tuple(self.pointer_weights[i] for i in kept if self.pointer_weights),
+        )
 
 
 class MemorySelector(Protocol):
@@ -57,7 +110,10 @@ class MemorySelector(Protocol):
 
     @property
     def max_distance(self) -> tuple[int, int]:
-        """Largest distance in frames at which a spatial memory, and a pointer, can still be selected."""
+        """Distance in frames up to which spatial memories, and pointers, stay stored.
+
+        What lies further back stays stored as long as every next frame selects it.
+        """
         ...
 
     def select(

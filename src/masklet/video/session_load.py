@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -20,6 +20,7 @@ from masklet.errors import CheckpointError, InputError
 from masklet.masks import rle
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.tensors import Tensor, torch
+from masklet.video.box_motion import BoxMotion
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, validate_object_id
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.postprocess import CompressedResults
@@ -29,6 +30,7 @@ from masklet.video.session_save import (
     METADATA_KEY,
     CompressedResultsDoc,
     FrameStateDoc,
+    MotionDoc,
     ObjectDoc,
     PropagationDoc,
     SessionContext,
@@ -83,7 +85,11 @@ class SavedSession:
                     options["memory_selector"]["rule"] = "RecentFrames"
                 if options.get("corrections") == "published":
                     options["corrections"] = "sam2"
-        if version not in (1, FORMAT_VERSION):
+            if version in (1, 2):
+                doc["options"].setdefault("memory", "sam2")
+                if doc["options"]["memory_selector"] == {"rule": "RecentFrames", **asdict(RecentFrames())}:
+                    doc["options"]["memory_selector"] = None  # the default was written out
+        if version not in (1, 2, FORMAT_VERSION):
             raise CheckpointError(
                 f"{file} is a saved session of version {version!r:.20}, this masklet reads up to {FORMAT_VERSION}: "
                 "resume it with the masklet that saved it"
@@ -108,6 +114,9 @@ class SavedSession:
             if other:
                 raise InputError(f"{self.path} was saved with {', '.join(other)}: omit the options, or give the same")
             return given
+        if saved.get("memory_selector") is None:
+            with _report_damage(self.path):
+                return TrackOptions(**saved)
         with _report_damage(self.path):
             selector_class = saved["memory_selector"]["rule"]
         if selector_class != "RecentFrames":
@@ -199,7 +208,22 @@ class _StateReader:
         )
         _require(all(frame in bank.prompted or frame in bank.tracked for frame in prompts), "a prompt without a mask")
         corrected = set(map(_frame_index, doc["corrected_frames"]))
-        return TrackedObject(number, prompts, bank, _frame_index(doc["frames_unseen"]), corrected)
+        motion = doc.get("motion")
+        return TrackedObject(
+            number,
+            prompts,
+            bank,
+            _frame_index(doc["frames_unseen"]),
+            corrected,
+            None if motion is None else self._motion(motion),
+        )
+
+    def _motion(self, doc: MotionDoc) -> BoxMotion:
+        _require(isinstance(doc["reverse"], bool) and _is_integer(doc["stable_frames"]), "motion")
+        mean_8 = np.array([_finite_float(value) for value in doc["mean"]])
+        covariance_88 = np.array([[_finite_float(value) for value in row] for row in doc["covariance"]])
+        _require(mean_8.shape == (8,) and covariance_88.shape == (8, 8) and mean_8[3] > 0, "motion")
+        return BoxMotion(_frame_index(doc["frame"]), doc["reverse"], mean_8, covariance_88, doc["stable_frames"])
 
     def _rle(self, counts: object) -> rle.Rle:
         _require(isinstance(counts, str), "counts")
@@ -225,7 +249,14 @@ class _StateReader:
             tensors.get("spatial"),
             doc["reverse"],
             tensors.get("label"),
+            *self._frame_scores(doc),
         )
+
+    def _frame_scores(self, doc: FrameStateDoc) -> tuple[int | None, float | None, bool]:
+        area, agreement, is_anchor = doc.get("area"), doc.get("box_agreement"), doc.get("is_anchor", False)
+        _require(area is None or _is_integer(area), "area")
+        _require(isinstance(is_anchor, bool), "is_anchor")
+        return area, None if agreement is None else _finite_float(agreement), is_anchor
 
     def _propagation_state(self, doc: PropagationDoc) -> PropagationState:
         flags = (doc["reverse"], doc["bidirectional"], doc["has_backward_results"])

@@ -22,6 +22,7 @@ from masklet.media import Video
 from masklet.models.sam2.config import CONFIGS
 from masklet.prompts import ObjectPrompt
 from masklet.tensors import HAS_TORCH, Tensor, torch
+from masklet.video.box_motion import BoxMotion
 from masklet.video.memory_bank import FrameState, TrackedObject
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.propagation import PropagationState
@@ -36,6 +37,7 @@ __all__ = [
     "METADATA_KEY",
     "CompressedResultsDoc",
     "FrameStateDoc",
+    "MotionDoc",
     "ObjectDoc",
     "PromptDoc",
     "PropagationDoc",
@@ -51,8 +53,8 @@ __all__ = [
 
 METADATA_KEY = "masklet-session"
 """The header entry that holds the JSON."""
-FORMAT_VERSION = 2
-"""Version 1 has other keys (`old_keys/saved_session.json`) and other names of options."""
+FORMAT_VERSION = 3
+"""Version 1 has other keys (`old_keys/saved_session.json`) and other names of options, version 2 no memory policies."""
 WEIGHT_SAMPLES = 16
 """Values of each tensor, from its beginning and its end, that go into the fingerprint of a model."""
 
@@ -75,7 +77,20 @@ class FrameStateDoc(TypedDict):
     iou: float
     score: float
     reverse: bool | None
+    area: int | None
+    box_agreement: float | None
+    is_anchor: bool
     tensors: list[str]
+
+
+class MotionDoc(TypedDict):
+    """The motion of a box: the filter's mean and the rows of its covariance."""
+
+    frame: int
+    reverse: bool
+    mean: list[float]
+    covariance: list[list[float]]
+    stable_frames: int
 
 
 class ObjectDoc(TypedDict):
@@ -87,6 +102,7 @@ class ObjectDoc(TypedDict):
     prompts: list[PromptDoc]
     prompted: list[FrameStateDoc]
     tracked: list[FrameStateDoc]
+    motion: MotionDoc | None
 
 
 class CompressedResultsDoc(TypedDict):
@@ -229,6 +245,8 @@ def options_to_dict(options: TrackOptions) -> dict[str, object]:
     """
     plain = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "memory_selector"}
     selector = options.memory_selector
+    if selector is None:
+        return {**plain, "memory_selector": None}
     if type(selector) is RecentFrames:
         return {**plain, "memory_selector": {"rule": "RecentFrames", **asdict(selector)}}
     kind, text = type(selector), repr(selector)
@@ -292,6 +310,17 @@ def _object_doc(obj: TrackedObject) -> ObjectDoc:
         "prompts": [_prompt_doc(frame, prompt) for frame, prompt in obj.prompts.items()],
         "prompted": [_frame_state_doc(frame, state) for frame, state in obj.bank.prompted.items()],
         "tracked": [_frame_state_doc(frame, state) for frame, state in obj.bank.tracked.items()],
+        "motion": None if obj.motion is None else _motion_doc(obj.motion),
+    }
+
+
+def _motion_doc(motion: BoxMotion) -> MotionDoc:
+    return {
+        "frame": motion.frame_idx,
+        "reverse": motion.reverse,
+        "mean": motion.mean_8.tolist(),
+        "covariance": motion.covariance_88.tolist(),
+        "stable_frames": motion.stable_frames,
     }
 
 
@@ -313,5 +342,8 @@ def _frame_state_doc(frame_idx: int, frame_state: FrameState) -> FrameStateDoc:
         "iou": frame_state.iou,
         "score": frame_state.object_score,
         "reverse": frame_state.reverse,
+        "area": frame_state.area,
+        "box_agreement": frame_state.box_agreement,
+        "is_anchor": frame_state.is_anchor,
         "tensors": list(_frame_state_tensors(frame_state)),
     }

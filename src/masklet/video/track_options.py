@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from masklet.errors import InputError
-from masklet.video.memory_selection import MemorySelector, RecentFrames
+from masklet.video.memory_policies import MEMORY_POLICIES, MemoryPolicy
+from masklet.video.memory_selection import MemorySelector
 
 __all__ = ["AutoTrackOptions", "TrackOptions"]
 
@@ -26,8 +27,11 @@ class TrackOptions:
 
     retain: Literal["recent", "all"] = "recent"
     """recent: frames that can still be attended to, so that memory does not grow. all: every frame, to edit later."""
-    memory_selector: MemorySelector = field(default_factory=RecentFrames)
-    """Which earlier frames a frame attends to."""
+    memory: Literal["sam2", "sam2long", "samurai", "dam4sam"] = "sam2"
+    """Which memories are kept and attended to, and which of three masks is taken; see
+    `masklet.video.memory_policies`."""
+    memory_selector: MemorySelector | None = None
+    """Your own rule of which earlier frames a frame attends to; None: that of `memory`."""
     corrections: Literal["kept", "sam2"] = "kept"
     """kept: a corrected frame counts as a prompted one from then on, and an object has the very mask that it was
     prompted with. sam2: as in facebookresearch/sam2 1.1, a correction is attended to only until the frame is tracked
@@ -44,8 +48,14 @@ class TrackOptions:
     """Frames out of sight after which an object is "lost", no longer "occluded"."""
 
     def __post_init__(self) -> None:
-        choices = {"retain": ("recent", "all"), "corrections": ("kept", "sam2")}
+        choices = {"retain": ("recent", "all"), "corrections": ("kept", "sam2"), "memory": tuple(MEMORY_POLICIES)}
         _check_fields(self, choices, {"fill_hole_area": 0, "objects_per_batch": 1, "lost_after": 1})
+
+    @property
+    def memory_policy(self) -> MemoryPolicy:
+        """The policy that `memory` names, with `memory_selector` if there is one."""
+        policy, selector = MEMORY_POLICIES[self.memory], self.memory_selector
+        return policy if selector is None else replace(policy, selector=selector, weights_keys=False)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.cpu_threads import adaptive_threads
-from masklet.errors import MaskletWarning, PromptError, StateError
+from masklet.errors import MaskletWarning, ModelError, PromptError, StateError
+from masklet.masks.ops import masks_to_boxes
 from masklet.media import Frame
 from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask, recall_label
@@ -35,6 +36,7 @@ from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
+from masklet.video.box_motion import predict_motion
 from masklet.video.exclusion import share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
@@ -44,7 +46,7 @@ from masklet.video.memory_bank import (
     merge_prompts,
     validate_object_id,
 )
-from masklet.video.memory_selection import MemorySelection
+from masklet.video.memory_selection import MemorySelection, RecentFrames
 from masklet.video.postprocess import to_results
 from masklet.video.track_options import TrackOptions
 
@@ -75,6 +77,10 @@ class VideoNetwork(Protocol):
         """Whether a frame is encoded while the one before is tracked, each with its share of the threads."""
 
     @property
+    def weights_keys(self) -> bool:
+        """Whether memory attention takes weights of memories."""
+
+    @property
     def memory_limits(self) -> tuple[int, int] | None:
         """The largest number of memories and of pointers that a frame attends to; None: as many as are selected."""
 
@@ -97,8 +103,15 @@ class VideoNetwork(Protocol):
     def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None, /) -> MaskPrediction:
         """Predict all candidate masks of each object, from memory alone where `prompts` is None."""
 
-    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
-        """Select one candidate of each object."""
+    def select_mask(
+        self,
+        prediction: MaskPrediction,
+        multimask: bool,
+        *,
+        choice_B: Tensor | None = None,
+        min_object_score: float = 0.0,
+    ) -> SelectedMasks:
+        """Select one candidate of each object: of three `choice_B`, or the best."""
 
     def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor, /) -> SelectedMasks:
         """Use a mask of 0 and 1 as if the network had predicted it."""
@@ -133,6 +146,12 @@ class Tracker:
 
     def __init__(self, network: VideoNetwork, frames: FrameProvider, options: TrackOptions) -> None:
         self.network, self.frames, self.options = network, frames, options
+        self.policy = options.memory_policy
+        if self.policy.weights_keys and not network.weights_keys:
+            raise ModelError(
+                f"memory={options.memory!r} weights the keys of memories, which exported graphs do not take: open the "
+                'model itself, or choose memory="samurai" or memory="dam4sam"'
+            )
         self.objects: dict[int, TrackedObject] = {}
         self.cache = FeatureCache()
         self.keys: dict[int, Tensor] = {}
@@ -237,7 +256,7 @@ class Tracker:
             obj.bank.tracked.pop(frame.index, None)
             obj.bank.prompted[frame.index] = state
         obj.prompts[frame.index] = merged
-        obj.frames_unseen = 0
+        obj.frames_unseen, obj.motion = 0, None
         return state
 
     @standard_torch()
@@ -265,7 +284,7 @@ class Tracker:
 
     def _select_memory(self, obj: TrackedObject, frame_idx: int, reverse: bool) -> MemorySelection:
         """Select what a frame attends to of an object, within what the network can hold."""
-        select, length, limits = self.options.memory_selector.select, self.frames.length, self.network.memory_limits
+        select, length, limits = self.policy.selector.select, self.frames.length, self.network.memory_limits
         selection = select(frame_idx, obj.bank.available, reverse=reverse, length=length)
         if limits is None:
             return selection
@@ -316,7 +335,8 @@ class Tracker:
             priors = share_priors(priors, objects, index, reverse=reverse)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
         predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
-        masks = {one.id: mask for one, mask in predicted}
+        masks = {one.id: mask for one, mask, _ in predicted}
+        candidates = {one.id: each for one, _, each in predicted}
         priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
         tracked = perf_counter()
         if self.options.non_overlapping:
@@ -329,16 +349,19 @@ class Tracker:
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
             if one.id in labels:
                 state = replace(state, label_11HW=labels[one.id].half())
-            one.bank.tracked[index] = state
+            one.bank.tracked[index] = self._score_frame(one, index, reverse, state, candidates[one.id])
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
         rows = []
         for one in objects:
             stored = one.bank.prompted if index in one.bank.prompted else one.bank.tracked
             state = stored[index] = replace(stored[index], reverse=reverse)
-            one.frames_unseen = 0 if state.object_score > 0 else one.frames_unseen + 1
+            one.frames_unseen = 0 if state.object_score > self.policy.min_object_score else one.frames_unseen + 1
+            if stored is one.bank.prompted:
+                one.motion = None
             if self.options.retain == "recent":
-                one.bank.prune(self.options.memory_selector, (index, self.propagation_start))
+                following = self._select_memory(one, index - 1 if reverse else index + 1, reverse)
+                one.bank.prune(self.policy.selector, (index, self.propagation_start), following)
             rows.append((one, state))
         return rows
 
@@ -406,10 +429,10 @@ class Tracker:
         reverse: bool,
         priors: dict[int, Tensor],
         recalled: dict[int, Tensor],
-    ) -> list[tuple[TrackedObject, SelectedMasks]]:
+    ) -> list[tuple[TrackedObject, SelectedMasks, Tensor]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances.
 
-        The best of three masks is selected. For an object with a prior it gives way to the single mask that the
+        Also returns the three candidates (3, H, W) of each. One of them is selected. For an object with a prior it gives way to the single mask that the
         prior as a prompt gives: the prior finds the object more surely, memory its edge. A recalled prior decides alone
         where memory sees no object.
         """
@@ -425,8 +448,17 @@ class Tracker:
                 batch = group[start : start + self.options.objects_per_batch]
                 context = build_memory_context([(one.bank, selection) for one, selection in batch])
                 conditioned = self.network.condition_on_memory(features, context)
-                masks = self.network.select_mask(self.network.decode(conditioned), multimask=True)
-                predicted += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
+                prediction = self.network.decode(conditioned)
+                masks = self.network.select_mask(
+                    prediction,
+                    multimask=True,
+                    choice_B=self._choose_candidates(prediction, [one for one, _ in batch], frame_idx, reverse),
+                    min_object_score=self.policy.min_object_score,
+                )
+                predicted += [
+                    (one, masks.index(row, clone=True), prediction.logits_BKHW[row, 1:])
+                    for row, (one, _) in enumerate(batch)
+                ]
                 found = priors | recalled
                 rows = [row for row, (one, _) in enumerate(batch) if one.id in found]
                 if not rows:
@@ -442,12 +474,52 @@ class Tracker:
                 mean = replace(prompted, logits_B1HW=mean_B1HW)
                 visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
                 for i, row in enumerate(rows):
-                    one = batch[row][0]
+                    one, _, candidates = predicted[row - len(batch)]
                     if one.id in priors and visible_B[i]:  # otherwise memory decides alone
-                        predicted[row - len(batch)] = (one, mean.index(i, clone=True))
+                        predicted[row - len(batch)] = (one, mean.index(i, clone=True), candidates)
                     elif one.id in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
-                        predicted[row - len(batch)] = (one, prompted.index(i, clone=True))
+                        predicted[row - len(batch)] = (one, prompted.index(i, clone=True), candidates)
         return predicted
+
+    def _choose_candidates(
+        self, prediction: MaskPrediction, objects: Sequence[TrackedObject], frame_idx: int, reverse: bool
+    ) -> Tensor | None:
+        """Choose among the three masks of each object by its motion; None: the policy does not."""
+        rule, choices = self.policy.motion, []
+        if rule is None:
+            return None
+        present_B = (prediction.object_score_B1[:, 0] > self.policy.min_object_score).tolist()
+        for row, one in enumerate(objects):
+            masks_KHW = (prediction.logits_BKHW[row, 1:] > 0).cpu().numpy()
+            ious_K = prediction.iou_BK[row, 1:].double().cpu().numpy()
+            boxes_K4 = masks_to_boxes(masks_KHW & present_B[row])
+            choices.append(rule.choose(predict_motion(one.motion, frame_idx, reverse=reverse), boxes_K4, ious_K))
+        return torch.tensor(choices, device=prediction.iou_BK.device)
+
+    def _score_frame(
+        self, obj: TrackedObject, frame_idx: int, reverse: bool, state: FrameState, candidates_KHW: Tensor
+    ) -> FrameState:
+        """Add what the memory policy judges the frame by, and measure the motion of the object."""
+        motion, anchors = self.policy.motion, self.policy.anchors
+        if motion is None and anchors is None:
+            return state
+        assert state.logits_11HW is not None
+        mask_HW = (state.logits_11HW[0, 0] > 0).cpu().numpy()
+        if motion is not None:
+            predicted, box_14 = predict_motion(obj.motion, frame_idx, reverse=reverse), masks_to_boxes(mask_HW[None])
+            agreements = motion.agreements(predicted, box_14)
+            state = replace(state, box_agreement=None if agreements is None else float(agreements[0]))
+            obj.motion = motion.measure(predicted, frame_idx, reverse, box_14[0], state.iou)
+        if anchors is not None:
+            before = obj.bank.available.tracked_before(frame_idx, reverse=reverse)
+            recent = [frame for frame in before if abs(frame - frame_idx) < RecentFrames().pointers]
+            areas = [area for frame in recent if (area := obj.bank[frame].area)]
+            resolving = [*obj.bank.prompted, *(frame for frame in before if obj.bank[frame].is_anchor)]
+            distance = min((abs(frame - frame_idx) for frame in resolving), default=None)
+            candidates = (candidates_KHW > 0).cpu().numpy()
+            is_anchor = anchors.is_anchor(mask_HW, state.iou, candidates, areas, distance)
+            state = replace(state, area=int(mask_HW.sum()), is_anchor=is_anchor)
+        return state
 
     def _encode_memories(
         self, features: ImageFeatures, masks: Sequence[SelectedMasks], *, prompted: bool

@@ -121,7 +121,9 @@ class FastMemoryAttention:
             value_MS = torch.cat([*columns, *pointers], dim=1)
             num_pointers = sum(part.shape[1] for part in pointers)
             layout = tokenizer.layout(memory_context.spatial[0], num_pointers)
-            rows.append(self.stack(embed_1CHW, value_MS, positions_SM, layout))
+            weights_BS = tokenizer.key_weights(memory_context, layout)
+            weights_S = None if weights_BS is None else weights_BS[i]
+            rows.append(self.stack(embed_1CHW, value_MS, positions_SM, layout, weights_S))
         embed_BCHW = torch.stack(rows).transpose(1, 2).reshape(expanded.embed_BCHW.shape)
         return ImageFeatures(embed_BCHW, expanded.high_res_features)
 
@@ -164,7 +166,14 @@ class FusedMemoryAttention:
         self._cached_self_attention: tuple[Tensor | None, Tensor, Tensor] = (None, torch.zeros(0), torch.zeros(0))
         """An image, the output of the first self-attention, and its queries: the same for every object."""
 
-    def __call__(self, embed_1CHW: Tensor, value_MS: Tensor, positions_SM: Tensor, layout: KeyLayout) -> Tensor:
+    def __call__(
+        self,
+        embed_1CHW: Tensor,
+        value_MS: Tensor,
+        positions_SM: Tensor,
+        layout: KeyLayout,
+        key_weights_S: Tensor | None = None,
+    ) -> Tensor:
         """Condition one image on the memories of one object; returns (T, C)."""
         grid = RopeGrid.of_map(*embed_1CHW.shape[-2:], embed_1CHW.shape[1])
         keys_SM = torch.add(value_MS.t(), positions_SM, out=torch.empty_like(positions_SM))
@@ -181,6 +190,8 @@ class FusedMemoryAttention:
             if layer is not first:
                 x_TC, query_TC = layer.attend_to_self(x_TC, grid)
             key_SC, bias_S = layer.project_keys(keys_SM, layout, key_grid), None
+            if key_weights_S is not None:
+                key_SC *= key_weights_S[:, None]
             if pooled:
                 key_SC = pool_memories(key_SC, layout)
                 if layout.pooling == "keys":

@@ -127,6 +127,7 @@ class FastSAM2:
     """
 
     encodes_ahead = True
+    weights_keys = True
 
     def __init__(
         self,

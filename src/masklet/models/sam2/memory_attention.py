@@ -62,10 +62,16 @@ class RoPEAttention(Attention):
         v_BSM: Tensor,
         ropes: tuple[Tensor, Tensor],
         layout: KeyLayout,
+        key_weights_BS: Tensor | None = None,
     ) -> Tensor:
-        """Attend from (B, T, C) to memories (B, S, M), rotated by `ropes`: of the frame, and of one memory."""
+        """Attend from (B, T, C) to memories (B, S, M), rotated by `ropes`: of the frame, and of one memory.
+
+        Keys are multiplied by their weights.
+        """
         q = apply_rope(split_heads(self.q_proj(q_BTC), self.heads), ropes[0])
         k, v = split_heads(self.k_proj(k_BSM), self.heads), split_heads(self.v_proj(v_BSM), self.heads)
+        if key_weights_BS is not None:
+            k = k * key_weights_BS[:, None, :, None]
         spatial = k.shape[2] - layout.num_pointers
         k_BAFKD = torch.unflatten(k[:, :, :spatial], 2, (-1, layout.per_memory))
         placed = apply_rope(k_BAFKD[..., layout.unplaced :, :], ropes[1])
@@ -112,11 +118,12 @@ class MemoryAttentionLayer(nn.Module):
         keys_BSM: Tensor,
         ropes: tuple[Tensor, Tensor],
         layout: KeyLayout,
+        key_weights_BS: Tensor | None = None,
     ) -> Tensor:
         """Update the frame (B, T, C)."""
         x_BTC = x_BTC + self.self_attn.attend_to_self(self.norm1(x_BTC), ropes[0])
         y = self.norm2(x_BTC)
-        x_BTC = x_BTC + self.cross_attn_image.attend_to_memory(y, keys_BSM, memory_BSM, ropes, layout)
+        x_BTC = x_BTC + self.cross_attn_image.attend_to_memory(y, keys_BSM, memory_BSM, ropes, layout, key_weights_BS)
         out: Tensor = x_BTC + self.linear2(relu(self.linear1(self.norm3(x_BTC))))
         return out
 
@@ -140,11 +147,12 @@ class MemoryAttention(nn.Module):
         memory_position_BSM: Tensor,
         ropes: tuple[Tensor, Tensor],
         layout: KeyLayout,
+        key_weights_BS: Tensor | None = None,
     ) -> Tensor:
         """Condition the frame (B, T, C) on its memories; `ropes` rotate the frame, and one memory."""
         x_BTC = x_BTC + self.POSITION_WEIGHT * position_BTC
         keys = memory_BSM + memory_position_BSM
         for layer in self.layers:
-            x_BTC = layer(x_BTC, memory_BSM, keys, ropes, layout)
+            x_BTC = layer(x_BTC, memory_BSM, keys, ropes, layout, key_weights_BS)
         out: Tensor = self.norm(x_BTC)
         return out

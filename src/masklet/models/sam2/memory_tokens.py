@@ -27,6 +27,8 @@ class MemoryTokens:
     positions_1SM: Tensor
     """Position in space and time, the same for all objects."""
     layout: KeyLayout
+    key_weights_BS: Tensor | None = None
+    """Factors of the keys; None: all are 1."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,25 @@ class MemoryTokenizer:
             values.append(tokens_BPM)
             num_pointers = tokens_BPM.shape[1]
         layout = self.layout(memory_context.spatial[0], num_pointers)
-        return MemoryTokens(torch.cat(values, dim=1), self.positions(memory_context), layout)
+        weights_BS = self.key_weights(memory_context, layout)
+        return MemoryTokens(torch.cat(values, dim=1), self.positions(memory_context), layout, weights_BS)
 
     def layout(self, memory_BMHW: Tensor, num_pointers: int) -> KeyLayout:
         """Return the layout of the tokens of memories of this size."""
         rows, columns = memory_BMHW.shape[-2:]
         return KeyLayout(num_pointers, (rows - self.unplaced // columns, columns), self.unplaced, self.pooling)
+
+    def key_weights(self, memory_context: MemoryContext, layout: KeyLayout) -> Tensor | None:
+        """Return the factor of each token's key, (B, S), or None where no memory is weighted."""
+        weights_BF = memory_context.spatial_weights_BF
+        if weights_BF is None:
+            return None
+        weights_BS = weights_BF.repeat_interleave(layout.per_memory, dim=1)
+        if memory_context.pointer_weights_BP is None or not memory_context.pointers:
+            return pad(weights_BS, (0, layout.num_pointers), value=1.0)
+        tokens_per_pointer = layout.num_pointers // len(memory_context.pointers)
+        pointers_BS = memory_context.pointer_weights_BP.repeat_interleave(tokens_per_pointer, dim=1)
+        return torch.cat([weights_BS, pointers_BS], dim=1)
 
     def positions(self, memory_context: MemoryContext) -> Tensor:
         """Return the positions (1, S, M) of all tokens, which do not depend on the values of the memories."""

@@ -231,6 +231,7 @@ class SAM2(nn.Module):
             memory.positions_1SM,
             (rope_2TP, rope_2TP if size == (height, width) else axial_rope(*size, self.config.width, device=device)),
             memory.layout,
+            memory.key_weights_BS,
         )
         embed_BCHW = conditioned.transpose(1, 2).reshape(features.embed_BCHW.shape)
         return ImageFeatures(embed_BCHW, features.high_res_features)
@@ -243,10 +244,22 @@ class SAM2(nn.Module):
         pointer_time = getattr(self, "obj_ptr_tpos_proj", None)
         return MemoryTokenizer(self.maskmem_tpos_enc, pointer_time, unplaced, self.key_pooling)
 
-    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
-        """Select one mask per object: the best of three (`multimask`), or the single one."""
-        threshold = self.config.stability_threshold
-        return select_output(prediction, multimask, threshold, self.obj_ptr_proj, self.no_obj_ptr)
+    def select_mask(
+        self,
+        prediction: MaskPrediction,
+        multimask: bool,
+        *,
+        choice_B: Tensor | None = None,
+        min_object_score: float = 0.0,
+    ) -> SelectedMasks:
+        """Select one mask per object: of three (`multimask`) `choice_B` or the best, or the single one.
+
+        An object is in the image where its score is above `min_object_score`.
+        """
+        projection = (self.config.stability_threshold, self.obj_ptr_proj, self.no_obj_ptr)
+        return select_output(
+            prediction, multimask, *projection, choice_B=choice_B, min_object_score=min_object_score
+        )
 
     def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor) -> SelectedMasks:
         """Use a given mask of 0 and 1 as the network's output; `features` are not conditioned on memory.

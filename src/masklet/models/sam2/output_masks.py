@@ -25,12 +25,19 @@ def select_output(
     stability_threshold: float,
     project: Callable[[Tensor], Tensor],
     no_object_pointer_1C: Tensor,
+    *,
+    choice_B: Tensor | None = None,
+    min_object_score: float = 0.0,
 ) -> SelectedMasks:
-    """Select one mask per object: the best of three (`multimask`), or the single one; `project` tokens to pointers."""
+    """Select one mask per object: of three (`multimask`), or the single one; `project` tokens to pointers.
+
+    Of three masks it is `choice_B`, or the best by predicted IoU. An object with a score of at most
+    `min_object_score` is absent.
+    """
     chosen = select_masks(prediction, multimask, threshold=stability_threshold)
     if multimask:
-        chosen = chosen.select_candidates(chosen.iou_BK.argmax(1))
-    present_B1 = prediction.object_score_B1 > 0
+        chosen = chosen.select_candidates(chosen.iou_BK.argmax(1) if choice_B is None else choice_B)
+    present_B1 = prediction.object_score_B1 > min_object_score
     logits = torch.where(present_B1[..., None, None], chosen.logits_BKHW, NO_OBJECT_LOGIT)
     token_BC, present = chosen.tokens_BKC[:, 0], present_B1.to(chosen.tokens_BKC.dtype)
     pointer_BC = present * project(token_BC) + (1 - present) * no_object_pointer_1C
