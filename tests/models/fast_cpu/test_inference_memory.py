@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -126,3 +128,17 @@ def test_perceived_and_pooled_memories_condition_as_by_the_network(
             shared = seen.index_select(torch.zeros(objects, dtype=torch.long))
             found, expected = condition(seen, remembered), model.condition_on_memory(shared, remembered)
             close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
+
+
+@pytest.mark.parametrize("name", ["sam2.1_hiera_tiny", "edgetam", "efficienttam_ti_1"])
+def test_keys_are_weighted_by_object_as_by_the_network(name: str) -> None:
+    model = network(name) if name in NAMES else reference_model(name, 256, "c")
+    seen, plain = features(model, (6, 6)), memories_of(model, (6, 6), 2, 3, 2)
+    spatial_23, pointers_22 = torch.tensor([[1.0, 0.5, 2.0], [1.0, 1.0, 1.0]]), torch.tensor([[0.5, 2.0], [1.0, 1.0]])
+    weighted = replace(plain, spatial_weights_BF=spatial_23, pointer_weights_BP=pointers_22)
+    with torch.inference_mode():
+        shared = seen.index_select(torch.zeros(2, dtype=torch.long))
+        expected, usual = (model.condition_on_memory(shared, each).embed_BCHW for each in (weighted, plain))
+        close(FastMemoryAttention(model)(seen, weighted).embed_BCHW, expected, 2e-5)
+    close(expected[1], usual[1], 2e-5)  # weights of 1 change nothing
+    assert float((expected[0] - usual[0]).abs().max()) > 1e-3 * float(usual.std())
