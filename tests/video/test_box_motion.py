@@ -8,8 +8,8 @@ from masklet.video.box_motion import BoxMotion, MotionRule, predict_motion
 
 
 def box(x: float, y: float, aspect: float, height: float) -> np.ndarray:
-    half = np.array([aspect * height, height]) / 2
-    return np.concatenate([(x, y) - half, (x, y) + half])
+    width = aspect * height
+    return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
 
 
 def test_one_step_by_hand() -> None:
@@ -52,7 +52,7 @@ def test_motion_is_predicted_over_short_gaps_in_one_direction() -> None:
 
 def test_after_the_warm_up_the_candidate_on_the_predicted_box_wins_a_near_tie() -> None:
     rule, motion = MotionRule(warm_up=3), None
-    boxes, ious = np.stack([box(80, 40, 0.5, 40), box(20, 40, 0.5, 40), box(50, 40, 0.5, 40)]), np.array([0.8, 0.7, 0.1])
+    boxes, ious = np.stack([box(x, 40, 0.5, 40) for x in (80, 20, 50)]), np.array([0.8, 0.7, 0.1])
     for frame in range(3):
         predicted = predict_motion(motion, frame, reverse=False)
         assert rule.agreements(predicted, boxes) is None

@@ -213,13 +213,13 @@ def test_a_rule_of_your_own_replaces_the_selection_of_a_policy() -> None:
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="memory='sam3'.*'sam2' or 'sam2long' or 'samurai' or 'dam4sam'"):
+    with pytest.raises(InputError, match=r"memory='sam3'.*'sam2' or 'sam2long' or 'samurai' or 'dam4sam'"):
         TrackOptions(memory="sam3")  # type: ignore[arg-type]
 
 
 def test_a_network_that_does_not_weight_keys_refuses_by_name(network: FastSAM2, video: np.ndarray) -> None:
     network.weights_keys = False
-    with pytest.raises(ModelError, match="memory='sam2long'.*samurai"):
+    with pytest.raises(ModelError, match=r"memory='sam2long'.*samurai"):
         Session(network, open_video(video), TrackOptions(memory="sam2long"))
     Session(network, open_video(video), TrackOptions(memory="samurai")).close()
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from masklet.errors import InputError, OutputError
 if TYPE_CHECKING:
     from masklet.exported import RuntimeOptions
     from masklet.sam import SAM
-    from masklet.video import RecentFrames
+    from masklet.video import MemoryName, RecentFrames, TrackOptions
 
 __all__ = [
     "IMAGE_FORMATS",
@@ -35,6 +35,7 @@ __all__ = [
     "IncludeCrowds",
     "MaxImagePixels",
     "Memories",
+    "Memory",
     "MemoryPooling",
     "Model",
     "NegativePoints",
@@ -57,9 +58,9 @@ __all__ = [
     "check_report_file",
     "open_model",
     "parse_formats",
-    "parse_memory_selector",
     "parse_runtime",
     "split_commas",
+    "track_options",
 ]
 
 REPORT_KEYS = (
@@ -196,6 +197,14 @@ Split = Annotated[str | None, typer.Option("--split", help="One split, such as v
 IncludeCrowds = Annotated[
     bool, typer.Option("--include-crowds", help="Read the regions marked iscrowd in COCO files too.")
 ]
+Memory = Annotated[
+    str,
+    typer.Option(
+        "--memory",
+        metavar="NAME",
+        help="Which memories are kept and attended to: sam2, sam2long, samurai or dam4sam.",
+    ),
+]
 Scenarios = Annotated[
     list[str] | None,
     typer.Option(
@@ -268,11 +277,22 @@ def parse_runtime(threads: int | None, providers: str | None, graph_cache: Path 
     return RuntimeOptions(threads, tuple(split_commas([providers or ""])), graph_cache)
 
 
-def parse_memory_selector(memories: int, pointers: int) -> RecentFrames:
-    """Read the options of `--memories` and `--pointers`."""
-    from masklet.video import RecentFrames
+def track_options(
+    memory: str = "sam2", memories: int = 6, pointers: int = 16, non_overlapping: bool | None = None
+) -> TrackOptions:
+    """Read the options of `--memory`, `--memories` and `--pointers`, and of overlapping objects.
 
-    return RecentFrames(memories, pointers)
+    Raises:
+        InputError: if there is no such memory policy, or it has a number of memories of its own.
+    """
+    from masklet.video import RecentFrames, TrackOptions
+
+    selector: RecentFrames | None = RecentFrames(memories, pointers)
+    if selector == RecentFrames():
+        selector = None  # the rule of the policy
+    elif memory != "sam2":
+        raise InputError(f"--memory {memory} has its own rule of memories: remove --memories and --pointers")
+    return TrackOptions(memory=cast("MemoryName", memory), memory_selector=selector, non_overlapping=non_overlapping)
 
 
 def open_model(

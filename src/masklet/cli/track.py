@@ -19,6 +19,7 @@ from masklet.cli.shared_options import (
     GraphCache,
     ImageSize,
     Memories,
+    Memory,
     MemoryPooling,
     Model,
     NegativePoints,
@@ -32,8 +33,8 @@ from masklet.cli.shared_options import (
     Threads,
     open_model,
     parse_formats,
-    parse_memory_selector,
     parse_runtime,
+    track_options,
 )
 from masklet.cli.track_prompts import PROMPT_OPTIONS, parse_track_prompts, read_prompts_file
 from masklet.errors import InputError, MaskletError, PromptError
@@ -107,6 +108,7 @@ def track(
             help="Objects never, or may overlap; default: with the built-in model only parts of others do.",
         ),
     ] = None,
+    memory: Memory = "sam2",
     save_session: Annotated[
         bool, typer.Option("--save-session", help="Write STEM_session.safetensors too, to edit it later.")
     ] = False,
@@ -174,12 +176,9 @@ def track(
         {"--detect-every": detect_every, "--max-objects": max_objects, "--preset": preset, "--per-frame": per_frame},
     )
     formats = parse_formats(format, VIDEO_FORMATS)
-    from masklet.video import TrackOptions
-
     runtime = parse_runtime(threads, providers, graph_cache)
     deferred = _DeferredModel(model, device, precision, image_size, runtime, memory_pooling)
-    selector = parse_memory_selector(memories, pointers)
-    options = TrackOptions(non_overlapping=non_overlapping, memory_selector=selector)
+    options = track_options(memory, memories, pointers, non_overlapping)
     is_camera = source.isascii() and source.isdigit() and not os.path.exists(source)
     name = int(source) if is_camera else source
     reporter = ProgressReporter(quiet=quiet)

@@ -14,11 +14,13 @@ from masklet.cli.shared_options import (
     Device,
     ImageSize,
     IncludeCrowds,
+    Memory,
     Model,
     Precision,
     ReportFile,
     Split,
     open_model,
+    track_options,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def val(
         list[str] | None,
         typer.Option("--prompt", help="box, click or mask (videos only); repeatable; default: all three."),
     ] = None,
+    memory: Memory = "sam2",
     objects: Annotated[int, typer.Option("--objects", help="Objects per image or video, at most.", min=1)] = 10,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", help="Only N images and videos, spread evenly.", min=1)
@@ -61,17 +64,20 @@ def val(
     """
     from masklet.atomic_files import write_text
     from masklet.evaluate.prompts_from_masks import parse_prompt_types
+    from masklet.evaluate.tracking import ModelWithOptions
     from masklet.evaluate.validate import DEFAULT_PROMPTS, iter_outcomes, plan_validation, summarize
 
     prompts = parse_prompt_types(prompt or DEFAULT_PROMPTS)
     sources = data[0] if len(data) == 1 else data
     plan = plan_validation(sources, data_format=data_format, split=split, include_crowds=include_crowds, limit=limit)
+    options = track_options(memory)
     sam = open_model(model, device, precision, image_size)
+    tracker = ModelWithOptions(sam, options)
     outcomes: list[ValidationOutcome] = []
     interrupted = False
     try:
         with progress_bar("frames", plan.num_frames, enabled=True) as step:
-            for outcome in iter_outcomes(sam, plan, prompts=prompts, max_objects=objects, on_progress=step):
+            for outcome in iter_outcomes(tracker, plan, prompts=prompts, max_objects=objects, on_progress=step):
                 outcomes.append(outcome)  # noqa: PERF402  # what was measured before Ctrl-C counts
     except KeyboardInterrupt:
         if not any(outcome.is_measured for outcome in outcomes):

@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import SourceError
+from masklet.image import ImagePredictor
 from masklet.media import VideoSource
 from masklet.media.image import format_size
 from masklet.results import Results
-from masklet.video import MemorySelector, Session, TrackOptions
+from masklet.video import Session, TrackOptions
 from masklet.writers.mask_images import label_map
 
 __all__ = [
-    "MemorySelectingModel",
+    "ModelWithOptions",
     "ScribbleModel",
+    "ValidationModel",
     "VideoModel",
     "id_label_map",
     "masks_by_id",
@@ -40,22 +42,30 @@ class VideoModel(Protocol):
         """Open a video."""
 
 
+class ValidationModel(VideoModel, Protocol):
+    """A model that segments images and tracks objects: `SAM`, for one."""
+
+    @property
+    def predictor(self) -> ImagePredictor:
+        """The predictor of images."""
+
+
 @dataclass(frozen=True)
-class MemorySelectingModel:
-    """A model whose sessions select memories by a rule.
+class ModelWithOptions:
+    """A model that tracks with options of its own wherever an evaluator opens a video."""
 
-    Example:
-        >>> evaluate_clip(MemorySelectingModel(SAM(), RecentFrames(memories=3)), clip)  # doctest: +SKIP
-    """
+    model: ValidationModel
+    options: TrackOptions
 
-    model: VideoModel
-    memory_selector: MemorySelector
+    @property
+    def predictor(self) -> ImagePredictor:
+        """The predictor of images."""
+        return self.model.predictor
 
     def session(self, source: VideoSource, *, options: TrackOptions | None = None) -> Session:
-        """Open a video."""
-        return self.model.session(
-            source, options=replace(options or TrackOptions(), memory_selector=self.memory_selector)
-        )
+        """Open a video; of the evaluator's options, `retain` counts."""
+        retain = self.options.retain if options is None else options.retain
+        return self.model.session(source, options=replace(self.options, retain=retain))
 
 
 class ScribbleModel(VideoModel, Protocol):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.image_prompts import ImageResult, IouArray, image_ious, image_report, source_name
 from masklet.evaluate.prompts_from_masks import parse_prompt_types, sample_evenly
 from masklet.evaluate.semi_supervised_vos import ObjectResult, evaluate_video
-from masklet.evaluate.tracking import VideoModel
+from masklet.evaluate.tracking import ValidationModel
 from masklet.evaluate.validation_result import SampleCounts, TrackingMetrics, TrackingReport, ValidationResult
-from masklet.image import ImagePredictor
 
 __all__ = [
     "AnyData",
@@ -48,14 +47,6 @@ IMAGE_PROMPT_TYPES = frozenset({"box", "click"})
 DataSource: TypeAlias = "str | PathLike[str] | Dataset"
 AnyData: TypeAlias = "DataSource | Mapping[DataSource, float] | Iterable[DataSource | tuple[DataSource, float]]"
 """A folder or file, also one that lists data sets, an opened data set, or several; weights are ignored."""
-
-
-class ValidationModel(VideoModel, Protocol):
-    """A model that segments images and tracks objects: `SAM`, for one."""
-
-    @property
-    def predictor(self) -> ImagePredictor:
-        """The predictor of images."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.media.image import Channels
 from masklet.prompts import Box, BoxesLike, LabelsLike, MasksLike, PointsLike
 from masklet.prompts.prompt_types import to_float_array
-from masklet.video import AutoTrackOptions, FrameDetector, MemorySelector, TrackOptions
+from masklet.video import AutoTrackOptions, FrameDetector, MemoryName, MemorySelector, TrackOptions
 
 __all__ = [
     "AutoTrackKeywords",
@@ -55,7 +55,7 @@ class TrackKeywords(TypedDict, total=False):
     """The fields of `TrackOptions` by name."""
 
     retain: Literal["recent", "all"]
-    memory: Literal["sam2", "sam2long", "samurai", "dam4sam"]
+    memory: MemoryName
     memory_selector: MemorySelector | None
     corrections: Literal["kept", "sam2"]
     non_overlapping: bool | None

@@ -34,7 +34,7 @@ from masklet.video.memory_selection import AvailableMemory, MemorySelection, Mem
 from masklet.video.session import Session
 from masklet.video.session_load import SavedSession
 from masklet.video.track_history import Track, TrackHistory
-from masklet.video.track_options import AutoTrackOptions, TrackOptions
+from masklet.video.track_options import AutoTrackOptions, MemoryName, TrackOptions
 from masklet.video.tracker import VideoNetwork
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Doubt",
     "FrameDetector",
     "LiveSession",
+    "MemoryName",
     "MemorySelection",
     "MemorySelector",
     "RecentFrames",

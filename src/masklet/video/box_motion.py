@@ -78,8 +78,7 @@ class BoxMotion:
     def box_4(self) -> Floats:
         """The box, xyxy."""
         x, y, aspect, height = self.mean_8[:4]
-        half_2 = np.array([aspect * height, height]) / 2
-        return np.concatenate([(x, y) - half_2, (x, y) + half_2])
+        return np.array([x - aspect * height / 2, y - height / 2, x + aspect * height / 2, y + height / 2])
 
 
 @dataclass(frozen=True)

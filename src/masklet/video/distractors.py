@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AnchorRule:
-    """When a frame becomes an anchor: a sure mask of the usual size, beside something that it could be confused with."""
+    """When a frame becomes an anchor: a sure mask of the usual size, with something similar beside it."""
 
     min_iou: float = 0.8
     """Predicted IoU that the mask has to exceed."""

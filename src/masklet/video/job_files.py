@@ -70,6 +70,7 @@ class JobRecord(TypedDict):
     stop: int | None
     non_overlapping: bool | None
     retain: str
+    memory: str
     model: Mapping[str, object]
 
 
@@ -375,6 +376,7 @@ def _read_job_record(path: Path) -> dict[str, Any]:
         last: int | None = record.pop("until")
         record["non_overlapping"] = record["non_overlapping"] or None
         record["stop"] = None if last is None else last + 1 if not record["reverse"] else last - 1 if last else None
+    record.setdefault("memory", "sam2")  # an earlier version knew no other
     for prompt in record["prompts"]:  # float32, as prompts hold them; an earlier version stored what was typed
         prompt["points"] = np.asarray(prompt["points"], np.float32).tolist()
     return record

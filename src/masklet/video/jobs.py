@@ -308,6 +308,7 @@ def track_to_files(
         "stop": stop,
         "non_overlapping": options.non_overlapping,
         "retain": options.retain,
+        "memory": options.memory,
         "model": description or {},
     }
     return _PromptedJob(model, video, outputs, prompts, record, options, first, resume, save_session, on_backward_frame)

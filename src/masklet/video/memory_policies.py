@@ -1,4 +1,4 @@
-"""The memory policies of `TrackOptions(memory=...)`: which memories are kept, how they are weighted, which mask is taken.
+"""The policies of `TrackOptions(memory=...)`: which memories are kept and how they are weighted, which mask is taken.
 
 - "sam2": the most recent frames, as published (`RecentFrames`).
 - "sam2long": the most recent frames on which the object was found well; keys are weighted by its score there. After
@@ -48,7 +48,7 @@ class ReliableFrames:
     """Pointers are of the same frames. False: of the most recent ones, as in SAM 2."""
     weights: tuple[float, float] | None = None
     """The factors of the keys, of the lowest and of the highest object score; None: all are 1."""
-    recent: RecentFrames = RecentFrames()
+    recent: RecentFrames = field(default_factory=RecentFrames)
     """How many memories and pointers there are, and which prompted frames."""
 
     @property
@@ -116,7 +116,7 @@ class DistractorAwareFrames:
     """Slots in total."""
     stride: int = 5
     """Of the frames other than the one before, those whose number is a multiple of this."""
-    recent: RecentFrames = RecentFrames()
+    recent: RecentFrames = field(default_factory=RecentFrames)
     """Which prompted frames there are, and how many pointers."""
 
     @property

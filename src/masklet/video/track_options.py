@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from masklet.errors import InputError
 from masklet.video.memory_policies import MEMORY_POLICIES, MemoryPolicy
 from masklet.video.memory_selection import MemorySelector
 
-__all__ = ["AutoTrackOptions", "TrackOptions"]
+__all__ = ["AutoTrackOptions", "MemoryName", "TrackOptions"]
+
+MemoryName: TypeAlias = Literal["sam2", "sam2long", "samurai", "dam4sam"]
+"""A key of `MEMORY_POLICIES`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class TrackOptions:
 
     retain: Literal["recent", "all"] = "recent"
     """recent: frames that can still be attended to, so that memory does not grow. all: every frame, to edit later."""
-    memory: Literal["sam2", "sam2long", "samurai", "dam4sam"] = "sam2"
+    memory: MemoryName = "sam2"
     """Which memories are kept and attended to, and which of three masks is taken; see
     `masklet.video.memory_policies`."""
     memory_selector: MemorySelector | None = None

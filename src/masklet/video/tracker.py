@@ -432,9 +432,9 @@ class Tracker:
     ) -> list[tuple[TrackedObject, SelectedMasks, Tensor]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances.
 
-        Also returns the three candidates (3, H, W) of each. One of them is selected. For an object with a prior it gives way to the single mask that the
-        prior as a prompt gives: the prior finds the object more surely, memory its edge. A recalled prior decides alone
-        where memory sees no object.
+        Also returns the three candidates (3, H, W) of each, of which one is selected. For an object with a prior it
+        gives way to the single mask that the prior as a prompt gives: the prior finds the object more surely, memory
+        its edge. A recalled prior decides alone where memory sees no object.
         """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
         for one in objects:

@@ -28,7 +28,6 @@ from masklet.cli.shared_options import (
     Providers,
     ReportFile,
     Threads,
-    parse_memory_selector,
     parse_runtime,
 )
 
@@ -102,6 +101,7 @@ def video(
     from masklet.cpu_threads import fix_threads
     from masklet.exported import is_exported_folder
     from masklet.runtime import resolve_device
+    from masklet.video import RecentFrames
 
     if threads:
         fix_threads(threads)
@@ -114,7 +114,7 @@ def video(
         precision=precision,
         device=resolve_device(device),
         threads=threads,
-        memory_selector=parse_memory_selector(memories, pointers),
+        memory_selector=RecentFrames(memories, pointers),
         memory_pooling=memory_pooling,
         providers=runtime.providers,
         graph_cache=runtime.cache_dir,

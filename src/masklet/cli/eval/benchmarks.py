@@ -10,13 +10,18 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from masklet.cli.console import print_notice, progress_bar
+from masklet.cli.eval.runner import memory_option, model_with_memory
 from masklet.cli.eval.scoring import SeenFile, UnseenFile, format_score
-from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision
+from masklet.cli.shared_options import EvalModel, ImageSize, Memory, ObjectReportFile, Precision, track_options
+
+if TYPE_CHECKING:
+    from masklet import SAM
+    from masklet.evaluate.tracking import ModelWithOptions
 
 __all__ = ["davis16", "davis17", "lvos", "mose", "sav", "ytvos"]
 
@@ -32,6 +37,7 @@ def _eval_benchmark(
     prompt: Annotated[
         str, typer.Option(help="Prompt of each object where it first appears: mask, box or click.")
     ] = "mask",
+    memory: Memory = "sam2",
     split: Annotated[str | None, typer.Option(help="A list of ImageSets, or a folder of the data set.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only N videos, the first by name.", min=1)] = None,
     seen: SeenFile = None,
@@ -57,12 +63,13 @@ def _eval_benchmark(
 
     validate_prompt_type(prompt)
     videos = benchmark_videos(benchmark, root, split=split, limit=limit)
-    model_factory = partial(SAM, model, image_size=image_size, precision=precision)
-    tracker = model_factory()  # also with workers: a model that cannot be opened fails before anything is written
-    name = model or tracker.info().name
+    open_sam = partial(SAM, model, image_size=image_size, precision=precision)
+    sam = open_sam()  # also with workers: a model that cannot be opened fails before anything is written
+    name, tracker = model or sam.info().name, model_with_memory(sam, track_options(memory))
     # stored with the predictions, unless default: a folder of an earlier version, without them, still resumes
     options: dict[str, str | int] = {} if image_size is None else {"image_size": image_size}
     options |= {} if precision == "fp32" else {"precision": precision}
+    options |= memory_option(memory)
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="masklet-predictions-"))
         folder = out or Path(scratch) / benchmark
@@ -71,7 +78,7 @@ def _eval_benchmark(
                 predict(tracker, videos, folder, prompt, model_name=name, options=options, on_progress=step)
             else:
                 predict_parallel(
-                    model_factory,
+                    partial(_open_tracker, open_sam, memory),
                     videos,
                     folder,
                     prompt,
@@ -93,6 +100,10 @@ def _eval_benchmark(
     if report_file is not None:
         head = {"benchmark": benchmark, "model": name, "prompt": prompt, **options}
         write_text(report_file, json.dumps({**head, **asdict(score)}, indent=2, allow_nan=False))
+
+
+def _open_tracker(open_sam: Callable[[], SAM], memory: str) -> ModelWithOptions:
+    return model_with_memory(open_sam(), track_options(memory))
 
 
 def _benchmark_command(benchmark: str, doc: str, omitted: tuple[str, ...] = ("seen", "unseen")) -> Callable[..., None]:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import typer
 
 from masklet.cli.console import print_notice, progress_bar
+from masklet.cli.shared_options import track_options
 
 if TYPE_CHECKING:
     from masklet import SAM
     from masklet.evaluate.parallel import UnitEvaluator
     from masklet.evaluate.results_file import OptionValue, ResultsFile
+    from masklet.evaluate.tracking import ModelWithOptions
+    from masklet.video import TrackOptions
 
-__all__ = ["EvalOptions", "EvalTask", "run_eval"]
+__all__ = ["EvalOptions", "EvalTask", "memory_option", "model_with_memory", "run_eval"]
 
 Unit = TypeVar("Unit")
 Row = TypeVar("Row")
@@ -46,6 +49,25 @@ class EvalOptions:
             precision=self.precision,
             memory_pooling=self.memory_pooling,
         )
+
+
+def memory_option(memory: str, memories: int = 6, pointers: int = 16, memory_pooling: int = 1) -> dict[str, str | int]:
+    """Return what of the memory is not as usual, as options in a results file: earlier files lack them.
+
+    Raises:
+        InputError: if there is no such policy.
+    """
+    given = {"memory": track_options(memory).memory, "memories": memories, "pointers": pointers}
+    given["memory_pooling"] = memory_pooling
+    usual = {"memory": "sam2", "memories": 6, "pointers": 16, "memory_pooling": 1}
+    return {name: value for name, value in given.items() if value != usual[name]}
+
+
+def model_with_memory(model: SAM, options: TrackOptions) -> ModelWithOptions:
+    """Return a model that tracks with options of memory."""
+    from masklet.evaluate.tracking import ModelWithOptions
+
+    return ModelWithOptions(model, options)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, memory_option, model_with_memory, run_eval
 from masklet.cli.shared_options import (
     EvalModel,
     ImageSize,
     Memories,
+    Memory,
     MemoryPooling,
     Pointers,
     Precision,
@@ -24,7 +25,7 @@ from masklet.cli.shared_options import (
     Split,
     VideoPrompt,
     Workers,
-    parse_memory_selector,
+    track_options,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def vos(
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     prompt: VideoPrompt = "mask",
+    memory: Memory = "sam2",
     by_speed: BySpeed = False,
     split: Split = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to skip; repeatable.")] = None,
@@ -80,7 +82,8 @@ def vos(
         row_type=SequenceResult,
         summarize=lambda rows: asdict(vos_report(rows)),
         format_summary=lambda rows: _vos_lines(vos_report(rows), by_speed) if rows else [],
-        options={"prompt": prompt, "split": split, "exclude": exclude or [], "limit": limit},
+        options={"prompt": prompt, "split": split, "exclude": exclude or [], "limit": limit, **memory_option(memory)},
+        prepare_model=partial(model_with_memory, options=track_options(memory)),
         step_label="frames",
         steps_per_unit=[len(sequence.frame_paths) for sequence in sequences],
         format_row=lambda row: _metrics_line(row.name, row.metrics),
@@ -98,6 +101,7 @@ def synthetic(
     memory_pooling: MemoryPooling = 1,
     scenario: Scenarios = None,
     prompt: VideoPrompt = "mask",
+    memory: Memory = "sam2",
     by_speed: BySpeed = False,
     workers: Workers = 1,
     report_file: ReportFile = None,
@@ -117,11 +121,8 @@ def synthetic(
     from masklet.evaluate import SequenceResult
     from masklet.evaluate.prompts_from_masks import validate_prompt_type
     from masklet.evaluate.synthetic import benchmark_clips, evaluate_clip, synthetic_report
-    from masklet.evaluate.tracking import MemorySelectingModel
 
     validate_prompt_type(prompt)
-    selector = parse_memory_selector(memories, pointers)
-    memory = {"memories": (memories, 6), "pointers": (pointers, 16), "memory_pooling": (memory_pooling, 1)}
     clips = benchmark_clips(scenario or ())
     task = EvalTask(
         protocol="synthetic",
@@ -135,11 +136,11 @@ def synthetic(
         options={
             "prompt": prompt,
             "scenario": scenario or [],
-            **{name: value for name, (value, default) in memory.items() if value != default},
+            **memory_option(memory, memories, pointers, memory_pooling),
         },
+        prepare_model=partial(model_with_memory, options=track_options(memory, memories, pointers)),
         step_label="frames",
         steps_per_unit=[clip.num_frames for clip in clips],
-        prepare_model=partial(MemorySelectingModel, memory_selector=selector),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume, memory_pooling), task)
 

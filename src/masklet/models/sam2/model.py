@@ -257,9 +257,7 @@ class SAM2(nn.Module):
         An object is in the image where its score is above `min_object_score`.
         """
         projection = (self.config.stability_threshold, self.obj_ptr_proj, self.no_obj_ptr)
-        return select_output(
-            prediction, multimask, *projection, choice_B=choice_B, min_object_score=min_object_score
-        )
+        return select_output(prediction, multimask, *projection, choice_B=choice_B, min_object_score=min_object_score)
 
     def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor) -> SelectedMasks:
         """Use a given mask of 0 and 1 as the network's output; `features` are not conditioned on memory.
