@@ -81,8 +81,39 @@ def test_an_occluded_object_keeps_its_track() -> None:
     assert stream.track_history.num_started == 2
 
 
-def test_an_object_that_returns_after_its_track_ended_has_a_new_id() -> None:
+def test_an_object_that_returns_after_its_track_ended_is_recognized() -> None:
     stream = track_all(make_video(20, lambda t: {1: LEFT} | ({} if 3 <= t < 14 else {2: RIGHT})))
+    started = {frame.frame_idx: stream.track_history.started for frame in stream}
+    assert {frame: ids for frame, ids in started.items() if ids} == {0: (1, 2), 16: (2,)}
+    assert str(stream.track_history).splitlines() == [
+        "object 1: kind1, frames 0 to 19, end of the video",
+        "object 2: kind2, frames 0 to 19, end of the video",
+    ]
+    assert stream.track_history[2].visible_frames == 7
+    assert stream.track_history.num_started == 2
+
+
+def test_another_object_is_not_taken_for_a_lost_one() -> None:
+    for new, ids in ({252: RIGHT}, [1, 3]), ({2: (24, 22, 60, 44)}, [1, 2]):
+        stream = track_all(
+            make_video(20, lambda t, new=new: {1: LEFT} | ({2: RIGHT} if t < 3 else {} if t < 14 else new))
+        )
+        assert [frame.ids.tolist() for frame in stream][-1] == ids
+
+
+def test_an_object_that_returns_where_the_tracker_does_not_see_it_keeps_its_track() -> None:
+    """Hidden for two frames, then detected before its track has ended, while the tracker still sees nothing."""
+    oracle = Oracle(lost={2})
+    stream = track_all(make_video(6, two), oracle=oracle, max_missing_frames=20)
+    ids = [frame.ids.tolist() for frame in stream]
+    assert ids == [[1, 2]] * 6
+    assert stream.track_history.num_started == 2
+    stream = track_all(make_video(6, two), oracle=Oracle(lost={2}), max_missing_frames=20, reidentify=False)
+    assert [frame.ids.tolist() for frame in stream][-1] == [1, 2, 3]
+
+
+def test_without_recognition_an_object_that_returns_has_a_new_id() -> None:
+    stream = track_all(make_video(20, lambda t: {1: LEFT} | ({} if 3 <= t < 14 else {2: RIGHT})), reidentify=False)
     ids = [frame.ids.tolist() for frame in stream]
     assert ids[-1] == [1, 3]
     assert str(stream.track_history).splitlines() == [
@@ -331,7 +362,7 @@ def test_memory_does_not_grow_with_the_video() -> None:
         """Every ten frames another one comes by, for five."""
         return {1 + t // 10: LEFT} if t % 10 < 5 else {}
 
-    tracker = AutoTracker(Oracle(), finder(), AutoTrackOptions(detect_every=1, max_missing_frames=3))  # type: ignore[arg-type]
+    tracker = AutoTracker(Oracle(), finder(), AutoTrackOptions(detect_every=1, max_missing_frames=3, reidentify=False))  # type: ignore[arg-type]
     sizes = []
     for frame in open_video(make_video(200, passers)):
         tracker.step(frame)

@@ -79,6 +79,8 @@ class AutoTrackKeywords(TypedDict, total=False):
     parts: bool
     background_area: float
     min_area: float
+    reidentify: bool
+    min_similarity: float
 
 
 class AutoTrackRequest(AutoTrackKeywords, total=False):

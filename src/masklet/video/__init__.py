@@ -21,6 +21,7 @@ Tracking without prompts: a detector finds the objects, and they keep their ids.
 
     auto_tracker        detect, match, track
     association         match detections with tracks
+    reidentification    recognize an object that was lost by its appearance
     track_history       when each track started and ended, and why
 """
 

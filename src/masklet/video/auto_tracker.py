@@ -31,6 +31,7 @@ from masklet.video.frame_cache import PushFrames
 from masklet.video.live import LiveSession
 from masklet.video.memory_bank import TrackedObject, parse_object_prompt
 from masklet.video.postprocess import DEFAULT_NAMES
+from masklet.video.reidentification import Appearance, AppearanceGallery
 from masklet.video.track_history import NOT_FOUND_AGAIN, OUT_OF_SIGHT, Track, TrackHistory
 from masklet.video.track_options import AutoTrackOptions, TrackOptions
 from masklet.video.tracker import Tracker, VideoNetwork
@@ -144,6 +145,7 @@ class AutoTracker:
         self.live = LiveSession(network, track_options or TrackOptions(), length)
         self.track_history = TrackHistory()
         self.names: dict[int, str] = {}
+        self.gallery = AppearanceGallery(self.options.min_similarity)
         self._next_detection: int | None = None
         self._duplicates: frozenset[tuple[int, int]] = frozenset()
 
@@ -192,6 +194,8 @@ class AutoTracker:
         for i, id in enumerate(results.ids.tolist()):
             if id in active and results.masks is not None:
                 associator.add(id, results.masks.data[i], active[id].class_id)
+                if self.options.reidentify:
+                    self.gallery.add(id, self._appearance(frame, results.masks.data[i]))
 
         duplicates = associator.duplicates()
         for older, younger in sorted(duplicates & self._duplicates):  # one and the same at two runs in a row
@@ -263,13 +267,32 @@ class AutoTracker:
         if full:
             history.rejected += 1
             return None
+        appearance = self._appearance(frame, mask) if self.options.reidentify else None
+        lost = self.gallery.recognize(appearance, self._lost_tracks(detection.class_id) - matched_ids)
+        if lost is None:
+            class_id, score, index = int(detection.class_id), float(detection.score), frame.index
+            history.start_track(Track(obj.id, class_id, detection.name, score, first_frame=index, last_frame=index))
+        else:
+            obj.id = lost
+            history.resume_track(lost, frame.index)
+        if obj.id in self.live.tracker.objects:  # it is out of sight, and its first memory stays
+            self._prompt_again(obj.id, mask, None)
+        else:
+            self.live.tracker.objects[obj.id] = obj
         associator.add(obj.id, mask, detection.class_id)
-        self.live.tracker.objects[obj.id] = obj
-        class_id, score, index = int(detection.class_id), float(detection.score), frame.index
-        track = Track(obj.id, class_id, detection.name, score, first_frame=index, last_frame=index)
-        track.truncated = touches_edge
-        history.start_track(track)
-        return track.id
+        self.gallery.add(obj.id, appearance)
+        history.active[obj.id].truncated = touches_edge
+        return obj.id
+
+    def _appearance(self, frame: Frame, mask: BoolArray) -> Appearance | None:
+        return Appearance.of_object(frame.rgb, mask, self.live.tracker.keys.get(frame.index))
+
+    def _lost_tracks(self, class_id: int) -> set[int]:
+        """Return the tracks of a class that are out of sight, or have ended so."""
+        history = self.track_history
+        ended = (track for track in history.finished if track.end_reason in (OUT_OF_SIGHT, NOT_FOUND_AGAIN))
+        unseen = (track for track in history.active.values() if track.frames_unseen)
+        return {track.id for track in (*ended, *unseen) if track.class_id == class_id}
 
     def _prompt_again(self, id: int, mask: BoolArray | None, box: npt.NDArray[np.float32] | None) -> None:
         """Prompt a track on the last frame, and release its prompts but the first and the last, to bound memory."""

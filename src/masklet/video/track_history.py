@@ -98,7 +98,7 @@ class TrackHistory:
         self.finished: deque[Track] = deque(maxlen=MAX_ENDED_TRACKS)
         """In the order in which they ended."""
         self.started: tuple[int, ...] = ()
-        """Ids that started on the last frame."""
+        """Ids that started on the last frame, or were recognized after they had ended."""
         self.ended: tuple[int, ...] = ()
         """Ids that ended on the last frame."""
         self.rejected = 0
@@ -144,6 +144,16 @@ class TrackHistory:
         track.end_reason = reason
         self.finished.append(track)
         self.ended += (track_id,)
+
+    def resume_track(self, track_id: int, frame_idx: int) -> None:
+        """Continue a track that is out of sight, or has ended: its object is back."""
+        track = self[track_id]
+        if track_id not in self.active:
+            self.finished.remove(track)
+            self.active[track_id] = track
+            self.started += (track_id,)
+        track.end_reason, track.frames_unseen, track.missed_detections = None, 0, 0
+        track.last_frame, track.visible_frames = frame_idx, track.visible_frames + 1
 
     def finish(self) -> None:
         """End all active tracks at the end of the video; they do not count as ended on the last frame."""

@@ -98,13 +98,18 @@ class AutoTrackOptions:
     """Fraction of the frame from which an object is a background: what lies in it is no part of it."""
     min_area: float = 2e-4
     """Fraction of the frame below which a detection is ignored."""
+    reidentify: bool = True
+    """A new object that looks like a track that is out of sight, or has ended so, continues it. False: it has a new
+    id."""
+    min_similarity: float = 0.9
+    """Similarity of appearance, 0 to 1, from which two objects of one class look alike."""
 
     def __post_init__(self) -> None:
         minimums = {"detect_every": 1, "max_objects": 1, "max_missing_frames": 1}
         if self.max_undetected is not None:
             minimums["max_undetected"] = 1
         _check_fields(self, {"sort_by": ("score", "area")}, minimums)
-        for name in ("match_iou", "part_overlap", "background_area", "min_area"):
+        for name in ("match_iou", "part_overlap", "background_area", "min_area", "min_similarity"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)!r} must be a fraction, from 0 to 1")
 
