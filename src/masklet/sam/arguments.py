@@ -61,6 +61,7 @@ class TrackKeywords(TypedDict, total=False):
     non_overlapping: bool | None
     fill_hole_area: int
     objects_per_batch: int
+    scene_cuts: bool
     lost_after: int
 
 

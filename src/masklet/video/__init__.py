@@ -10,6 +10,7 @@ Tracking with prompts: you say where each object is, on any frame.
     memory_policies     the published rules behind TrackOptions(memory=...)
     box_motion          where the box of an object moves
     distractors         which frames show something similar beside an object
+    scene_cuts          where the next frame shows another place
     propagation         the state of a pass through the video
     repropagate         track again after corrections, as far as masks change
     doubts              which frames to check first, and why; session_doubts collects what it compares

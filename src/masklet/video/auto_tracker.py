@@ -160,7 +160,8 @@ class AutoTracker:
         results = self.live.step_frame(frame)
         self._update_visibility(results)
         began = perf_counter()
-        if self._next_detection is None or frame.index >= self._next_detection:
+        cut = frame.index in self.live.tracker.cuts.frames
+        if self._next_detection is None or frame.index >= self._next_detection or cut:
             self._next_detection = frame.index + self.options.detect_every
             self._detect_and_match(frame, results)
             rows = [(one, one.bank[frame.index]) for one in self.live.tracker.objects.values()]

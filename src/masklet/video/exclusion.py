@@ -14,7 +14,7 @@ from masklet.models.sam2.label_matching import label_from_mask
 from masklet.tensors import Tensor, avg_pool2d, max_pool2d, torch
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
-__all__ = ["exclusive_pairs", "predict_place", "share_priors"]
+__all__ = ["HISTORY", "exclusive_pairs", "predict_place", "share_priors"]
 
 HISTORY = 6
 """Frames before this one from which motion is estimated."""
@@ -32,16 +32,22 @@ NESTED_OVERLAP = 0.5
 
 
 def share_priors(
-    priors: Mapping[int, Tensor], objects: Sequence[TrackedObject], frame_idx: int, *, reverse: bool
+    priors: Mapping[int, Tensor],
+    objects: Sequence[TrackedObject],
+    frame_idx: int,
+    *,
+    reverse: bool,
+    history: int = HISTORY,
 ) -> dict[int, Tensor]:
     """Return priors (1, 1, H, W) by object id, shared where exclusive objects claim the same cell.
 
     The sum over them is kept, so that no cell becomes background. Priors without a cell above one half are left out.
+    Motion is estimated from `history` frames.
     """
     banks = {one.id: one.bank for one in objects if one.id in priors}
     priors_NHW = torch.cat([priors[number][0] for number in banks])
     others_NN = exclusive_pairs(list(banks.values()), frame_idx, reverse=reverse).to(priors_NHW)
-    places = [predict_place(bank, frame_idx, reverse=reverse) for bank in banks.values()]
+    places = [predict_place(bank, frame_idx, reverse=reverse, history=history) for bank in banks.values()]
     places_NHW = torch.stack([priors_NHW.new_ones(priors_NHW.shape[1:]) if one is None else one for one in places])
     total_NHW = priors_NHW + torch.einsum("nm,mhw->nhw", others_NN, priors_NHW)
     claims_NHW = (priors_NHW + UNKNOWN_CLAIM * (total_NHW > MIN_PRIOR)) * places_NHW.clamp(min=MIN_PLACE)
@@ -71,13 +77,13 @@ def exclusive_pairs(banks: Sequence[MemoryBank], frame_idx: int, *, reverse: boo
     return exclusive_NN
 
 
-def predict_place(bank: MemoryBank, frame_idx: int, *, reverse: bool) -> Tensor | None:
+def predict_place(bank: MemoryBank, frame_idx: int, *, reverse: bool, history: int = HISTORY) -> Tensor | None:
     """Return where an object is expected, (H, W) at stride 8: 1 near its moved label, 0 elsewhere; None: anywhere.
 
-    Its last visible label moves on at the speed of the frames before, and is grown by half of it.
+    Its last visible label moves on at the speed of the `history` frames before, and is grown by half of it.
     """
     label_HW, center_2, area, speed_2, at = None, None, 0.0, None, 0
-    for age in range(HISTORY, 0, -1):
+    for age in range(history, 0, -1):
         state = bank.get(frame_idx + age if reverse else frame_idx - age)
         if state is None or state.logits_11HW is None or state.object_score <= 0:
             continue

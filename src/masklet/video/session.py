@@ -33,6 +33,7 @@ from masklet.video.memory_bank import (
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
 from masklet.video.repropagate import repropagate_corrections
+from masklet.video.scene_cuts import SceneCuts
 from masklet.video.session_doubts import session_doubts
 from masklet.video.session_load import SavedSession
 from masklet.video.session_save import SessionContext, SessionState, write_session
@@ -550,9 +551,10 @@ class Session:
             self._next_frame,
             self._propagation,
             self.changed_frames,
+            tuple(self.tracker.cuts.frames),
         )
 
     def _set_state(self, state: SessionState) -> None:
         self.tracker.objects, self.tracker.propagation_start = state.objects, state.propagation_start
         self._next_frame, self._propagation = state.next_frame, state.propagation
-        self.changed_frames = state.changed_frames
+        self.changed_frames, self.tracker.cuts = state.changed_frames, SceneCuts(state.cuts)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from masklet.errors import StateError
 from masklet.video.doubts import Doubt, disagreements, observe, rank_doubts
 from masklet.video.memory_bank import MemoryBank, TrackedObject
+from masklet.video.scene_cuts import SceneCuts
 from masklet.video.tracker import Tracker
 
 __all__ = ["session_doubts", "track_back"]
@@ -52,7 +53,7 @@ def session_doubts(tracker: Tracker, limit: int | None, *, check_backward: bool)
 def track_back(tracker: Tracker, masks: Mapping[tuple[int, int], npt.NDArray[np.bool_]]) -> FrameMasks:
     """Track copies of all objects back to the first frame of `masks`, each from its last visible mask alone."""
     copy = Tracker(tracker.network, tracker.frames, replace(tracker.options, retain="recent"))
-    copy.cache, copy.keys = tracker.cache, dict(tracker.keys)
+    copy.cache, copy.keys, copy.cuts = tracker.cache, dict(tracker.keys), SceneCuts(tracker.cuts.frames)
     starts: dict[int, int] = {}
     for (frame, number), mask in masks.items():
         if mask.any():

@@ -86,7 +86,7 @@ class SavedSession:
                 if options.get("corrections") == "published":
                     options["corrections"] = "sam2"
             if version in (1, 2):
-                doc["options"].setdefault("memory", "sam2")
+                doc["options"] = {"memory": "sam2", "scene_cuts": True, **doc["options"]}
                 if doc["options"]["memory_selector"] == {"rule": "RecentFrames", **asdict(RecentFrames())}:
                     doc["options"]["memory_selector"] = None  # the default was written out
         if version not in (1, 2, FORMAT_VERSION):
@@ -190,6 +190,7 @@ class _StateReader:
             doc["next_frame"],
             None if doc["propagation"] is None else self._propagation_state(doc["propagation"]),
             {validate_object_id(number): list(map(_frame_index, frames)) for number, frames in doc["changed_frames"]},
+            tuple(map(_frame_index, doc.get("cuts", ()))),
         )
 
     def _object(self, doc: ObjectDoc) -> TrackedObject:

@@ -148,6 +148,7 @@ class SessionDoc(TypedDict):
     next_frame: int | None
     propagation: PropagationDoc | None
     changed_frames: list[tuple[int, list[int]]]
+    cuts: list[int]
     objects: list[ObjectDoc]
 
 
@@ -169,6 +170,7 @@ class SessionState:
     next_frame: int | None
     propagation: PropagationState | None
     changed_frames: dict[int, list[int]]
+    cuts: tuple[int, ...] = ()
 
 
 def write_session(
@@ -199,6 +201,7 @@ def write_session(
         "next_frame": state.next_frame,
         "propagation": None if state.propagation is None else _propagation_doc(state.propagation),
         "changed_frames": list(state.changed_frames.items()),
+        "cuts": list(state.cuts),
         "objects": [_object_doc(one) for one in state.objects.values()],
     }
     tensors = dict(_tensors(state))

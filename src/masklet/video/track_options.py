@@ -47,6 +47,9 @@ class TrackOptions:
     """Holes and specks of at most this many cells at stride 4 are cleared from the results; 0: none."""
     objects_per_batch: int = 8
     """Objects in one batch; more of them take turns, so that memory stays bounded."""
+    scene_cuts: bool = True
+    """Cuts are noticed: memories and labels of the shot before are not used after one, except those of prompts. False:
+    time runs on, as published."""
     lost_after: int = 25
     """Frames out of sight after which an object is "lost", no longer "occluded"."""
 

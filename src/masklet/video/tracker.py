@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.cpu_threads import adaptive_threads
-from masklet.errors import MaskletWarning, ModelError, PromptError, StateError
+from masklet.errors import MaskletError, MaskletWarning, ModelError, PromptError, StateError
 from masklet.masks.ops import masks_to_boxes
 from masklet.media import Frame
 from masklet.models.sam2.config import MatchingConfig
@@ -37,17 +37,19 @@ from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 from masklet.video.box_motion import predict_motion
-from masklet.video.exclusion import share_priors
+from masklet.video.exclusion import HISTORY, share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
     FrameState,
+    MemoryBank,
     TrackedObject,
     build_memory_context,
     merge_prompts,
     validate_object_id,
 )
-from masklet.video.memory_selection import MemorySelection, RecentFrames
+from masklet.video.memory_selection import AvailableMemory, MemorySelection, RecentFrames
 from masklet.video.postprocess import to_results
+from masklet.video.scene_cuts import SceneCuts, feature_distance
 from masklet.video.track_options import TrackOptions
 
 __all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
@@ -158,6 +160,8 @@ class Tracker:
         """By frame: what cells are matched by, for frames that may be matched again."""
         self.propagation_start = 0
         """Where the current pass began: a pass in the other direction may begin there too."""
+        self.cuts = SceneCuts()
+        """None are noticed where the options say so."""
         self.speed: dict[str, float] = {}
         """Milliseconds by stage of the frame that was tracked last."""
         self._has_warned = False
@@ -285,7 +289,7 @@ class Tracker:
     def _select_memory(self, obj: TrackedObject, frame_idx: int, reverse: bool) -> MemorySelection:
         """Select what a frame attends to of an object, within what the network can hold."""
         select, length, limits = self.policy.selector.select, self.frames.length, self.network.memory_limits
-        selection = select(frame_idx, obj.bank.available, reverse=reverse, length=length)
+        selection = select(frame_idx, self._available_memory(obj, frame_idx), reverse=reverse, length=length)
         if limits is None:
             return selection
         limited = selection.limit(frame_idx, *limits)
@@ -301,6 +305,44 @@ class Tracker:
                 stacklevel=2,
             )
         return limited
+
+    def _available_memory(self, obj: TrackedObject, frame_idx: int) -> AvailableMemory:
+        """Return the stored frames of an object that a frame may attend to: of tracked ones, those of its shot."""
+        available = obj.bank.available
+        if not self.cuts.frames:
+            return available
+        return replace(
+            available,
+            tracked=[frame for frame in available.tracked if self.cuts.same_shot(frame, frame_idx)],
+            with_spatial=[f for f in available.with_spatial or () if self.cuts.same_shot(f, frame_idx)],
+        )
+
+    def _labeled_frames(self, bank: MemoryBank, frame_idx: int, reverse: bool) -> tuple[int, ...]:
+        """Return the frames whose labels a frame copies: of tracked ones, those of its shot."""
+        config = self.network.matching
+        assert config is not None
+        frames = bank.labeled_frames(frame_idx, config, reverse=reverse)
+        return tuple(each for each in frames if each in bank.prompted or self.cuts.same_shot(each, frame_idx))
+
+    def _notice_cut(self, frame: Frame, reverse: bool) -> None:
+        """Notice whether a cut lies between a frame and the one before; the motion of objects ends there."""
+
+        def read_rgb(index: int) -> npt.NDArray[np.uint8] | None:
+            with suppress(MaskletError):  # it has gone by, is no frame of the video, or cannot be read
+                return self.frames.frame(index).rgb
+            return None
+
+        def distance_to(index: int) -> float | None:
+            features = self.cache.get(index)
+            with suppress(MaskletError):
+                features = features or self.frame_features(self.frames.frame(index))
+            if features is None:
+                return None
+            return feature_distance(features.embed_BCHW, self.frame_features(frame).embed_BCHW)
+
+        if self.cuts.notice(frame.index, frame.rgb, reverse=reverse, read_rgb=read_rgb, distance_to=distance_to):
+            for one in self.objects.values():
+                one.motion = None
 
     @standard_torch()
     @adaptive_threads()
@@ -326,13 +368,16 @@ class Tracker:
         began, index = perf_counter(), frame.index
         self.encode_prompted_frames(objects)
         features = self.frame_features(frame)
+        if self.options.scene_cuts:
+            self._notice_cut(frame, reverse)
         encoded = perf_counter()
         unprompted = [one for one in objects if index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(index, None)
         priors = self.match_labels(index, unprompted, reverse)
         if len(priors) > 1 and self.options.non_overlapping is not False:
-            priors = share_priors(priors, objects, index, reverse=reverse)
+            history = min(HISTORY, self.cuts.frames_in_shot_before(index, reverse=reverse))
+            priors = share_priors(priors, objects, index, reverse=reverse, history=history)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
         predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
         masks = {one.id: mask for one, mask, _ in predicted}
@@ -372,7 +417,7 @@ class Tracker:
             return {}
         groups: dict[tuple[int, ...], list[TrackedObject]] = {}
         for one in objects:
-            groups.setdefault(one.bank.labeled_frames(frame_idx, config, reverse=reverse), []).append(one)
+            groups.setdefault(self._labeled_frames(one.bank, frame_idx, reverse), []).append(one)
         for index in {frame_idx, *(index for frames in groups for index in frames)} - self.keys.keys():
             with suppress(StateError):  # a frame of a stream that has gone by is not matched
                 self.keys[index] = self.network.matching_keys(self.encode_frame(self.frames.frame(index)))[0]
@@ -387,7 +432,7 @@ class Tracker:
             found_N = (prior_N1HW > 0.5).flatten(1).any(1).tolist()
             priors.update({one.id: prior_N1HW[i : i + 1] for i, one in enumerate(group) if found_N[i]})
         banks = [one.bank for one in self.objects.values()]
-        matched = {index for bank in banks for index in bank.labeled_frames(frame_idx, config, reverse=reverse)}
+        matched = {index for bank in banks for index in self._labeled_frames(bank, frame_idx, reverse)}
         for index in self.keys.keys() - matched:
             distance = min(abs(index - frame_idx), abs(index - self.propagation_start))
             if distance > config.recent and index not in self.cache:
@@ -397,17 +442,18 @@ class Tracker:
     def recall_labels(
         self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool, priors: dict[int, Tensor]
     ) -> dict[int, Tensor]:
-        """Return priors (1, 1, H, W) of objects that were absent in the frame before and are in no prior.
+        """Return priors (1, 1, H, W) of objects without one that the frame before does not show, or in another shot.
 
         They are searched for in the entire frame, by the labels of prompted frames, outside of other objects.
         """
         config, recalled = self.network.matching, {}
         for one in () if config is None else objects:
-            before = one.bank.get(frame_idx + 1 if reverse else frame_idx - 1)
-            if one.id in priors or before is None or before.object_score > 0:
+            neighbor = frame_idx + 1 if reverse else frame_idx - 1
+            before, same_shot = one.bank.get(neighbor), self.cuts.same_shot(neighbor, frame_idx)
+            if one.id in priors or before is None or (before.object_score > 0 and same_shot):
                 continue
             assert config is not None
-            matched = one.bank.labeled_frames(frame_idx, config, reverse=reverse)
+            matched = self._labeled_frames(one.bank, frame_idx, reverse)
             frames = [index for index in matched if index in one.bank.prompted and index in self.keys]
             if not frames:
                 continue
@@ -511,7 +557,7 @@ class Tracker:
             state = replace(state, box_agreement=None if agreements is None else float(agreements[0]))
             obj.motion = motion.measure(predicted, frame_idx, reverse, box_14[0], state.iou)
         if anchors is not None:
-            before = obj.bank.available.tracked_before(frame_idx, reverse=reverse)
+            before = self._available_memory(obj, frame_idx).tracked_before(frame_idx, reverse=reverse)
             recent = [frame for frame in before if abs(frame - frame_idx) < RecentFrames().pointers]
             areas = [area for frame in recent if (area := obj.bank[frame].area)]
             resolving = [*obj.bank.prompted, *(frame for frame in before if obj.bank[frame].is_anchor)]
