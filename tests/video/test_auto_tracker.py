@@ -112,6 +112,14 @@ def test_an_object_that_returns_where_the_tracker_does_not_see_it_keeps_its_trac
     assert [frame.ids.tolist() for frame in stream][-1] == [1, 2, 3]
 
 
+def test_a_track_that_has_drifted_to_something_else_returns_to_its_object() -> None:
+    frames = make_video(6, lambda t: {2: RIGHT} | ({252: LEFT} if t else {}))
+    for reidentify, expected in ((True, [252, 2]), (False, [252, 252])):
+        stream = track_all(frames, finder([2, 252]), Oracle(swaps={2: 252}), reidentify=reidentify)
+        painted = {frame.frame_idx: painted_numbers(frame)[0] for frame in stream}
+        assert [painted[3], painted[4]] == expected
+
+
 def test_without_recognition_an_object_that_returns_has_a_new_id() -> None:
     stream = track_all(make_video(20, lambda t: {1: LEFT} | ({} if 3 <= t < 14 else {2: RIGHT})), reidentify=False)
     ids = [frame.ids.tolist() for frame in stream]

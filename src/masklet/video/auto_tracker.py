@@ -146,6 +146,8 @@ class AutoTracker:
         self.track_history = TrackHistory()
         self.names: dict[int, str] = {}
         self.gallery = AppearanceGallery(self.options.min_similarity)
+        self._drifted: set[int] = set()
+        """Tracks that did not look like their object when the detector ran last."""
         self._next_detection: int | None = None
         self._duplicates: frozenset[tuple[int, int]] = frozenset()
 
@@ -192,11 +194,11 @@ class AutoTracker:
     def _detect_and_match(self, frame: Frame, results: Results) -> None:
         """Run the detector, match its detections with the tracks, and start tracks for new objects."""
         active, associator = self.track_history.active, TrackAssociator(self.options)
+        self._drifted.clear()
         for i, id in enumerate(results.ids.tolist()):
             if id in active and results.masks is not None:
                 associator.add(id, results.masks.data[i], active[id].class_id)
-                if self.options.reidentify:
-                    self.gallery.add(id, self._appearance(frame, results.masks.data[i]))
+                self._update_appearance(frame, id, results.masks.data[i])
 
         duplicates = associator.duplicates()
         for older, younger in sorted(duplicates & self._duplicates):  # one and the same at two runs in a row
@@ -285,14 +287,24 @@ class AutoTracker:
         history.active[obj.id].truncated = touches_edge
         return obj.id
 
+    def _update_appearance(self, frame: Frame, id: int, mask: BoolArray) -> None:
+        """Remember how a track looks, unless it no longer looks like its object: then it has drifted to another one."""
+        if not self.options.reidentify or not mask.any():
+            return
+        appearance = self._appearance(frame, mask)
+        if self.gallery.resembles(id, appearance):
+            self.gallery.add(id, appearance)
+        else:
+            self._drifted.add(id)
+
     def _appearance(self, frame: Frame, mask: BoolArray) -> Appearance | None:
         return Appearance.of_object(frame.rgb, mask, self.live.tracker.keys.get(frame.index))
 
     def _lost_tracks(self, class_id: int) -> set[int]:
-        """Return the tracks of a class that are out of sight, or have ended so."""
+        """Return the tracks of a class that are out of sight, have ended so, or have drifted to something else."""
         history = self.track_history
         ended = (track for track in history.finished if track.end_reason in (OUT_OF_SIGHT, NOT_FOUND_AGAIN))
-        unseen = (track for track in history.active.values() if track.frames_unseen)
+        unseen = (track for track in history.active.values() if track.frames_unseen or track.id in self._drifted)
         return {track.id for track in (*ended, *unseen) if track.class_id == class_id}
 
     def _prompt_again(self, id: int, mask: BoolArray | None, box: npt.NDArray[np.float32] | None) -> None:

@@ -95,6 +95,13 @@ class AppearanceGallery:
         while len(self._appearances) > MAX_OBJECTS:
             self._appearances.popitem(last=False)
 
+    def resembles(self, object_id: int, appearance: Appearance | None) -> bool:
+        """Whether an object still looks like itself; one that has become too small does not, a new one does."""
+        known = self._appearances.get(object_id)
+        if known is None or appearance is None:
+            return known is None
+        return max(appearance.similarity(each) for each in known) >= self.min_similarity
+
     def recognize(self, appearance: Appearance | None, object_ids: Collection[int]) -> int | None:
         """Return which of some objects looks most like this; None: no one looks like it."""
         if appearance is None:
