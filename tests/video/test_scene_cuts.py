@@ -71,6 +71,8 @@ def test_features_are_compared_place_by_place() -> None:
     map_1CHW = torch.rand(1, 8, 12, 20) + 0.1
     assert feature_distance(map_1CHW, 3 * map_1CHW) == pytest.approx(0, abs=1e-6)
     assert feature_distance(map_1CHW, -map_1CHW) == pytest.approx(2, abs=1e-6)
+    map_1CHW = torch.rand(1, 8, 3, 5) + 0.1  # smaller than the grid, and not divisible by it
+    assert feature_distance(map_1CHW, 3 * map_1CHW) == pytest.approx(0, abs=1e-6)
     smooth = torch.eye(8)[:, None, :].expand(8, 12, 8)[None]
     assert feature_distance(smooth, smooth.flip(3)) > 0.5
 

@@ -73,7 +73,11 @@ class Both:
     def track(self, prompts: list[PromptSpec], *, late: tuple[PromptSpec, ...] = (), reverse: bool = False) -> Tracked:
         """Ours; those that are `late` are added when the frame before theirs has come."""
         network = FastSAM2(self.ours, encode_image=self.encode)
-        with Session(network, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
+        with Session(
+            network,
+            open_video(list(self.clip)),
+            TrackOptions(non_overlapping=False, scene_cuts=False, fill_hole_area=0),
+        ) as session:
             for one in prompts:
                 one.onto(session)
             found: Tracked = {}

@@ -115,7 +115,10 @@ def feature_distance(a_1CHW: Tensor, b_1CHW: Tensor) -> float:
     """Return one minus the mean cosine of the features of two frames at the same places."""
     maps = []
     for each_1CHW in (a_1CHW, b_1CHW):
-        map_HWC = np.ascontiguousarray(each_1CHW[0].float().cpu().numpy().transpose(1, 2, 0))
-        places = cv2.resize(map_HWC, FEATURE_GRID[::-1], interpolation=cv2.INTER_AREA)
-        maps.append(places / np.maximum(np.linalg.norm(places, axis=-1, keepdims=True), 1e-6))
-    return 1 - float((maps[0] * maps[1]).sum(-1).mean())
+        places: Floats = each_1CHW[0].float().cpu().numpy()
+        for axis, parts in zip((1, 2), FEATURE_GRID, strict=True):
+            cells = places.shape[axis]
+            spans = [range(part * cells // parts, -(-(part + 1) * cells // parts)) for part in range(parts)]
+            places = np.stack([places.take(span, axis).mean(axis) for span in spans], axis)
+        maps.append(places / np.maximum(np.linalg.norm(places, axis=0), 1e-6))
+    return 1 - float((maps[0] * maps[1]).sum(0).mean())

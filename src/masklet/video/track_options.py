@@ -41,8 +41,8 @@ class TrackOptions:
     again, and a mask prompt is answered with what the network's cells keep of it."""
     non_overlapping: bool | None = None
     """True: objects do not overlap, each position belongs to the most certain one before memory is encoded. False: they
-    may, and each is tracked as if it were alone. None: with the built-in model objects exclude each other, except those
-    that lay in another where they were prompted; with published models as False."""
+    may, and each is tracked as if it were alone, as published. None: objects exclude each other, except those that lay
+    in another where they were prompted, or in the frame before."""
     fill_hole_area: int = 8
     """Holes and specks of at most this many cells at stride 4 are cleared from the results; 0: none."""
     objects_per_batch: int = 8

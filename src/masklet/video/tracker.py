@@ -37,7 +37,7 @@ from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 from masklet.video.box_motion import predict_motion
-from masklet.video.exclusion import HISTORY, share_priors
+from masklet.video.exclusion import HISTORY, exclusive_pairs, share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
     FrameState,
@@ -365,7 +365,7 @@ class Tracker:
     @torch.inference_mode()
     def track_frame(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[ObjectState]:
         """Track objects into a frame from memory; those prompted on it keep their prompted mask."""
-        began, index = perf_counter(), frame.index
+        began, index, config = perf_counter(), frame.index, self.network.matching
         self.encode_prompted_frames(objects)
         features = self.frame_features(frame)
         if self.options.scene_cuts:
@@ -384,9 +384,13 @@ class Tracker:
         candidates = {one.id: each for one, _, each in predicted}
         priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
         tracked = perf_counter()
-        if self.options.non_overlapping:
+        by_mask = self.options.non_overlapping or (self.options.non_overlapping is None and config is None)
+        if by_mask and len(objects) > 1:
             every = [masks[one.id] if one.id in masks else one.bank.prompted[index].to_masks() for one in objects]
-            apart = dict(zip((one.id for one in objects), apply_non_overlap(every), strict=True))
+            exclusive_NN = None
+            if not self.options.non_overlapping:
+                exclusive_NN = exclusive_pairs([one.bank for one in objects], index, reverse=reverse)
+            apart = dict(zip((one.id for one in objects), apply_non_overlap(every, exclusive_NN), strict=True))
             masks = {id: apart[id] for id in masks}
         memories = self._encode_memories(features, [masks[one.id] for one in unprompted], prompted=False)
         labels = {number: label_from_mask(masks[number].logits_B1HW, priors[number]) for number in priors}
@@ -617,12 +621,23 @@ class Tracker:
         return self.build_results(frame, rows, threshold=threshold)
 
 
-def apply_non_overlap(object_masks: Sequence[SelectedMasks]) -> list[SelectedMasks]:
-    """Assign each position to the object with the highest logit there, and suppress the others."""
+def apply_non_overlap(object_masks: Sequence[SelectedMasks], exclusive_NN: Tensor | None = None) -> list[SelectedMasks]:
+    """Assign each position to the object with the highest logit there, and suppress the others.
+
+    With `exclusive_NN` an object gives way only inside the masks of those that it excludes.
+    """
     if len(object_masks) < 2:
         return list(object_masks)
     logits_N1HW = torch.cat([masks.logits_B1HW.float() for masks in object_masks])
-    winner_11HW = logits_N1HW.argmax(dim=0, keepdim=True)
-    rank_N111 = torch.arange(len(object_masks), device=logits_N1HW.device)[:, None, None, None]
-    apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=NON_OVERLAP_LOGIT))
+    if exclusive_NN is None:
+        winner_11HW = logits_N1HW.argmax(dim=0, keepdim=True)
+        rank_N111 = torch.arange(len(object_masks), device=logits_N1HW.device)[:, None, None, None]
+        apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=NON_OVERLAP_LOGIT))
+    else:
+        rows = []
+        for row, logits_1HW in enumerate(logits_N1HW):
+            others_E1HW = logits_N1HW[exclusive_NN[row].to(logits_N1HW.device)]
+            lost_1HW = ((others_E1HW > 0) & (others_E1HW > logits_1HW)).any(0)
+            rows.append(torch.where(lost_1HW, logits_1HW.clamp(max=NON_OVERLAP_LOGIT), logits_1HW))
+        apart = torch.stack(rows)
     return [replace(masks, logits_B1HW=apart[i : i + 1]) for i, masks in enumerate(object_masks)]

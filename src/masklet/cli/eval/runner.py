@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -64,10 +64,11 @@ def memory_option(memory: str, memories: int = 6, pointers: int = 16, memory_poo
 
 
 def model_with_memory(model: SAM, options: TrackOptions) -> ModelWithOptions:
-    """Return a model that tracks with options of memory."""
+    """Return a model that tracks with options of memory; a published model as its authors evaluate it."""
     from masklet.evaluate.tracking import ModelWithOptions
 
-    return ModelWithOptions(model, options)
+    published = model.predictor.model.score_family != "builtin"
+    return ModelWithOptions(model, replace(options, non_overlapping=False if published else None))
 
 
 @dataclass(frozen=True)
