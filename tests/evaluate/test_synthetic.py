@@ -186,6 +186,7 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     [
         (["--scenario", "slow"], "scenario 'slow' is unknown"),
         (["--prompt", "scribble"], "prompt='scribble' is unknown"),
+        (["--memory", "sam3"], "memory='sam3' is unknown; choose 'sam2' or 'sam2long' or 'samurai' or 'dam4sam'"),
     ],
 )
 def test_an_unknown_option_is_named_before_a_model_is_read(

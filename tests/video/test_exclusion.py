@@ -167,14 +167,41 @@ def test_one_object_is_tracked_alike_with_and_without_exclusion(
     assert shown[0] == shown[1]
 
 
-def test_objects_of_a_published_model_may_overlap(video: np.ndarray) -> None:
-    network, shown = FastSAM2(reference_model("sam2.1_hiera_tiny", 64, "v", small_trunk=True)), []
-    for option in (None, False):
-        with Session(network, open_video(video[:4]), TrackOptions(non_overlapping=option)) as opened:
-            opened.add_prompt(1, 0, box=[20, 30, 90, 80])
-            opened.add_prompt(2, 0, box=[60, 40, 140, 100])
-            shown.append([(frame.masks.data.tobytes(), frame.object_scores.tobytes()) for frame in opened.propagate()])
-    assert shown[0] == shown[1]
+@pytest.mark.parametrize(
+    ("option", "inner", "overlap"),
+    [
+        (None, (30, 70, 90, 140), False),
+        (False, (30, 70, 90, 140), True),
+        (None, (40, 60, 30, 60), True),  # a part: prompted inside the other
+        (True, (40, 60, 30, 60), False),
+    ],
+)
+def test_objects_of_a_published_model_exclude_each_other_unless_one_is_a_part(
+    option: bool | None, inner: tuple[int, int, int, int], overlap: bool, video: np.ndarray
+) -> None:
+    """Both are predicted everywhere; which is more certain where does not matter."""
+
+    class Everywhere(FastSAM2):
+        def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+            prediction = super().decode(features, prompts)
+            if prompts is not None:
+                return prediction
+            logits_BKHW = (
+                prediction.logits_BKHW.abs() + torch.arange(1.0, 1 + len(features.embed_BCHW))[:, None, None, None]
+            )
+            return replace(
+                prediction, logits_BKHW=logits_BKHW, object_score_B1=torch.ones_like(prediction.object_score_B1)
+            )
+
+    network = Everywhere(reference_model("sam2.1_hiera_tiny", 64, "v", small_trunk=True))
+    with Session(network, open_video(video[:2]), TrackOptions(non_overlapping=option, fill_hole_area=0)) as opened:
+        opened.add_prompt(1, 0, mask=rectangle(30, 70, 20, 80))
+        opened.add_prompt(2, 0, mask=rectangle(*inner))
+        [_, frame] = opened.propagate()
+        remembered = [one.bank.tracked[1].logits_11HW > 0 for one in opened.tracker.objects.values()]
+    assert bool((remembered[0] & remembered[1]).any()) == overlap
+    assert bool(frame.masks.data.all(0).any()) == overlap
+    assert (remembered[0] | remembered[1]).all()  # each place belongs to one of them
 
 
 def test_only_an_absent_object_is_searched_for_and_only_outside_of_others(

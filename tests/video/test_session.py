@@ -301,6 +301,14 @@ def test_non_overlap_assigns_each_position_to_the_highest_logit() -> None:
     assert second.logits_B1HW.tolist() == [[[[-10.0, 5.0]]]]
 
 
+def test_an_object_gives_way_only_inside_the_masks_of_those_that_it_excludes() -> None:
+    rows = torch.tensor([[[[3.0, 1.0, -2.0]]], [[[2.0, 5.0, -1.0]]], [[[9.0, 9.0, -9.0]]]])
+    exclusive = torch.tensor([[False, True, False], [True, False, False], [False, False, False]])
+    rest = (torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 4))
+    apart = apply_non_overlap([SelectedMasks(row[None], *rest) for row in rows], exclusive)
+    assert [one.logits_B1HW[0, 0, 0].tolist() for one in apart] == [[3, -10, -2], [-10, 5, -1], [9, 9, -9]]
+
+
 class Blinking(FastSAM2):
     """Predicts nothing on frames 4 to 9."""
 
