@@ -44,7 +44,7 @@ def test_keys_under_the_mask_count_as_much_as_colors() -> None:
     assert look(red, keys).similarity(look(red)) == pytest.approx(1)
 
 
-def test_the_most_similar_of_those_that_are_asked_for_is_recognized() -> None:
+def test_the_most_similar_of_the_candidates_is_recognized() -> None:
     gallery = AppearanceGallery(min_similarity=0.9)
     gallery.add(1, look((200, 40, 40)))
     gallery.add(2, look((40, 40, 200)))

@@ -19,7 +19,7 @@ from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors, SelectedMasks
 from masklet.results import Results
 from masklet.video import LiveSession, Session, TrackOptions
-from masklet.video.tracker import apply_non_overlap
+from masklet.video.exclusion import apply_non_overlap
 
 Open = Callable[..., Session]
 DISC = {"points": [45, 65]}

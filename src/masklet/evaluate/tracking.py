@@ -52,7 +52,7 @@ class ValidationModel(VideoModel, Protocol):
 
 @dataclass(frozen=True)
 class ModelWithOptions:
-    """A model that tracks with options of its own wherever an evaluator opens a video."""
+    """A model that tracks with certain options wherever an evaluator opens a video."""
 
     model: ValidationModel
     options: TrackOptions

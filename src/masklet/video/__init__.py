@@ -8,8 +8,10 @@ Tracking with prompts: you say where each object is, on any frame.
     memory_bank         what is stored of each object, as plain records
     memory_selection    which stored frames the next frame attends to
     memory_policies     the published rules behind TrackOptions(memory=...)
+    frame_scores        what these rules need to know of a frame
     box_motion          where the box of an object moves
     distractors         which frames show something similar beside an object
+    exclusion           which of several objects a position belongs to
     scene_cuts          where the next frame shows another place
     propagation         the state of a pass through the video
     repropagate         track again after corrections, as far as masks change

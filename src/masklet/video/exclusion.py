@@ -9,13 +9,17 @@ Shapes: N objects, H and W at stride 8.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from masklet.models.sam2.label_matching import label_from_mask
+from masklet.models.types import SelectedMasks
 from masklet.tensors import Tensor, avg_pool2d, max_pool2d, torch
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
-__all__ = ["HISTORY", "exclusive_pairs", "predict_place", "share_priors"]
+__all__ = ["HISTORY", "apply_non_overlap", "exclusive_pairs", "predict_place", "share_priors"]
 
+NON_OVERLAP_LOGIT = -10.0
+"""The highest logit that a mask keeps where another object is in front."""
 HISTORY = 6
 """Frames before this one from which motion is estimated."""
 STEADY_AREA = 1.18
@@ -109,3 +113,25 @@ def predict_place(bank: MemoryBank, frame_idx: int, *, reverse: bool, history: i
     grown = round(SLACK + 0.5 * float(speed_2.abs().max()) + 0.5 * (at - 1))
     place_11HW = max_pool2d(moved_HW[None, None], 2 * grown + 1, 1, grown)
     return avg_pool2d(place_11HW, 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def apply_non_overlap(object_masks: Sequence[SelectedMasks], exclusive_NN: Tensor | None = None) -> list[SelectedMasks]:
+    """Assign each position to the object with the highest logit there, and suppress the others.
+
+    With `exclusive_NN` an object gives way only inside the masks of those that it excludes.
+    """
+    if len(object_masks) < 2:
+        return list(object_masks)
+    logits_N1HW = torch.cat([masks.logits_B1HW.float() for masks in object_masks])
+    if exclusive_NN is None:
+        winner_11HW = logits_N1HW.argmax(dim=0, keepdim=True)
+        rank_N111 = torch.arange(len(object_masks), device=logits_N1HW.device)[:, None, None, None]
+        apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=NON_OVERLAP_LOGIT))
+    else:
+        rows = []
+        for row, logits_1HW in enumerate(logits_N1HW):
+            others_E1HW = logits_N1HW[exclusive_NN[row].to(logits_N1HW.device)]
+            lost_1HW = ((others_E1HW > 0) & (others_E1HW > logits_1HW)).any(0)
+            rows.append(torch.where(lost_1HW, logits_1HW.clamp(max=NON_OVERLAP_LOGIT), logits_1HW))
+        apart = torch.stack(rows)
+    return [replace(masks, logits_B1HW=apart[i : i + 1]) for i, masks in enumerate(object_masks)]

@@ -191,7 +191,7 @@ class TrackedObject:
     corrected_frames: set[int] = field(default_factory=set)
     """Frames corrected after the frames around them had been tracked."""
     motion: BoxMotion | None = None
-    """Of its box, after the frame that was tracked last; None: not followed, or to be measured anew."""
+    """Of its box, after the frame that was tracked last; None: not followed, or to be measured again."""
 
     @property
     def first_prompt_frame(self) -> int:

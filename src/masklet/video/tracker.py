@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import MaskletError, MaskletWarning, ModelError, PromptError, StateError
-from masklet.masks.ops import masks_to_boxes
 from masklet.media import Frame
 from masklet.models.sam2.config import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask, recall_label
@@ -36,9 +35,9 @@ from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
-from masklet.video.box_motion import predict_motion
-from masklet.video.exclusion import HISTORY, exclusive_pairs, share_priors
+from masklet.video.exclusion import HISTORY, apply_non_overlap, exclusive_pairs, share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
+from masklet.video.frame_scores import choose_candidates, score_frame
 from masklet.video.memory_bank import (
     FrameState,
     MemoryBank,
@@ -47,15 +46,13 @@ from masklet.video.memory_bank import (
     merge_prompts,
     validate_object_id,
 )
-from masklet.video.memory_selection import AvailableMemory, MemorySelection, RecentFrames
+from masklet.video.memory_selection import AvailableMemory, MemorySelection
 from masklet.video.postprocess import to_results
 from masklet.video.scene_cuts import SceneCuts, feature_distance
 from masklet.video.track_options import TrackOptions
 
-__all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
+__all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork"]
 
-NON_OVERLAP_LOGIT = -10.0
-"""The highest logit that a mask keeps where another object is in front."""
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
 """Areas between which something may be an object that was absent, as factors of its mean area where it was prompted."""
 
@@ -398,7 +395,10 @@ class Tracker:
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
             if one.id in labels:
                 state = replace(state, label_11HW=labels[one.id].half())
-            one.bank.tracked[index] = self._score_frame(one, index, reverse, state, candidates[one.id])
+            available = self._available_memory(one, index)
+            one.bank.tracked[index] = score_frame(
+                self.policy, one, available, index, reverse, state, candidates[one.id]
+            )
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
         rows = []
@@ -502,7 +502,7 @@ class Tracker:
                 masks = self.network.select_mask(
                     prediction,
                     multimask=True,
-                    choice_B=self._choose_candidates(prediction, [one for one, _ in batch], frame_idx, reverse),
+                    choice_B=choose_candidates(self.policy, prediction, [one for one, _ in batch], frame_idx, reverse),
                     min_object_score=self.policy.min_object_score,
                 )
                 predicted += [
@@ -530,46 +530,6 @@ class Tracker:
                     elif one.id in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
                         predicted[row - len(batch)] = (one, prompted.index(i, clone=True), candidates)
         return predicted
-
-    def _choose_candidates(
-        self, prediction: MaskPrediction, objects: Sequence[TrackedObject], frame_idx: int, reverse: bool
-    ) -> Tensor | None:
-        """Choose among the three masks of each object by its motion; None: the policy does not."""
-        rule, choices = self.policy.motion, []
-        if rule is None:
-            return None
-        present_B = (prediction.object_score_B1[:, 0] > self.policy.min_object_score).tolist()
-        for row, one in enumerate(objects):
-            masks_KHW = (prediction.logits_BKHW[row, 1:] > 0).cpu().numpy()
-            ious_K = prediction.iou_BK[row, 1:].double().cpu().numpy()
-            boxes_K4 = masks_to_boxes(masks_KHW & present_B[row])
-            choices.append(rule.choose(predict_motion(one.motion, frame_idx, reverse=reverse), boxes_K4, ious_K))
-        return torch.tensor(choices, device=prediction.iou_BK.device)
-
-    def _score_frame(
-        self, obj: TrackedObject, frame_idx: int, reverse: bool, state: FrameState, candidates_KHW: Tensor
-    ) -> FrameState:
-        """Add what the memory policy judges the frame by, and measure the motion of the object."""
-        motion, anchors = self.policy.motion, self.policy.anchors
-        if motion is None and anchors is None:
-            return state
-        assert state.logits_11HW is not None
-        mask_HW = (state.logits_11HW[0, 0] > 0).cpu().numpy()
-        if motion is not None:
-            predicted, box_14 = predict_motion(obj.motion, frame_idx, reverse=reverse), masks_to_boxes(mask_HW[None])
-            agreements = motion.agreements(predicted, box_14)
-            state = replace(state, box_agreement=None if agreements is None else float(agreements[0]))
-            obj.motion = motion.measure(predicted, frame_idx, reverse, box_14[0], state.iou)
-        if anchors is not None:
-            before = self._available_memory(obj, frame_idx).tracked_before(frame_idx, reverse=reverse)
-            recent = [frame for frame in before if abs(frame - frame_idx) < RecentFrames().pointers]
-            areas = [area for frame in recent if (area := obj.bank[frame].area)]
-            resolving = [*obj.bank.prompted, *(frame for frame in before if obj.bank[frame].is_anchor)]
-            distance = min((abs(frame - frame_idx) for frame in resolving), default=None)
-            candidates = (candidates_KHW > 0).cpu().numpy()
-            is_anchor = anchors.is_anchor(mask_HW, state.iou, candidates, areas, distance)
-            state = replace(state, area=int(mask_HW.sum()), is_anchor=is_anchor)
-        return state
 
     def _encode_memories(
         self, features: ImageFeatures, masks: Sequence[SelectedMasks], *, prompted: bool
@@ -619,25 +579,3 @@ class Tracker:
                 f'nothing is known of frame {frame.index} (any more): propagate, or open with retain="all"'
             )
         return self.build_results(frame, rows, threshold=threshold)
-
-
-def apply_non_overlap(object_masks: Sequence[SelectedMasks], exclusive_NN: Tensor | None = None) -> list[SelectedMasks]:
-    """Assign each position to the object with the highest logit there, and suppress the others.
-
-    With `exclusive_NN` an object gives way only inside the masks of those that it excludes.
-    """
-    if len(object_masks) < 2:
-        return list(object_masks)
-    logits_N1HW = torch.cat([masks.logits_B1HW.float() for masks in object_masks])
-    if exclusive_NN is None:
-        winner_11HW = logits_N1HW.argmax(dim=0, keepdim=True)
-        rank_N111 = torch.arange(len(object_masks), device=logits_N1HW.device)[:, None, None, None]
-        apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=NON_OVERLAP_LOGIT))
-    else:
-        rows = []
-        for row, logits_1HW in enumerate(logits_N1HW):
-            others_E1HW = logits_N1HW[exclusive_NN[row].to(logits_N1HW.device)]
-            lost_1HW = ((others_E1HW > 0) & (others_E1HW > logits_1HW)).any(0)
-            rows.append(torch.where(lost_1HW, logits_1HW.clamp(max=NON_OVERLAP_LOGIT), logits_1HW))
-        apart = torch.stack(rows)
-    return [replace(masks, logits_B1HW=apart[i : i + 1]) for i, masks in enumerate(object_masks)]
