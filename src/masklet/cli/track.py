@@ -105,7 +105,7 @@ def track(
         bool | None,
         typer.Option(
             "--non-overlapping/--overlapping",
-            help="Objects never, or may overlap; default: with the built-in model only parts of others do.",
+            help="Objects never, or may overlap; default: only parts of others do.",
         ),
     ] = None,
     memory: Memory = "sam2",
