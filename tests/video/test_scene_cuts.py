@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 import torch
 
 from helpers.oracle import Oracle, finder, make_video
+from masklet.errors import CheckpointError
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
-from masklet.video import AutoTracker, AutoTrackOptions, SavedSession, Session
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.video import AutoTracker, AutoTrackOptions, SavedSession, Session, TrackOptions
 from masklet.video.scene_cuts import SceneCuts, color_distance, color_signature, feature_distance
+from masklet.video.tracker import Tracker
 
 Open = Callable[..., Session]
 
@@ -148,3 +152,53 @@ def test_after_a_cut_objects_are_detected_at_once() -> None:
         tracker.step(frame)
         ran += [frame.index] * len(calls)
     assert ran == [0, 6]
+
+
+class Unmoved(FastSAM2):
+    """Predicts a rectangle on every frame, whatever is there."""
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        if prompts is not None:
+            return super().decode(features, prompts)
+        count, channels = len(features.embed_BCHW), features.embed_BCHW.shape[1]
+        logits = torch.full((count, 4, 24, 24), -5.0)
+        logits[..., 6:18, 4:16] = 5.0
+        scores = torch.full((count, 1), 4.0)
+        return MaskPrediction(logits, torch.ones(count, 4), scores, torch.zeros(count, 4, channels))
+
+
+@pytest.mark.parametrize(("verify", "absent"), [(True, "occluded"), (False, "visible")])
+def test_in_another_shot_only_what_looks_like_an_object_is_the_object(
+    verify: bool, absent: str, network: FastSAM2, two_shots: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Tracker, "match_labels", lambda *_: {})
+    monkeypatch.setattr(Tracker, "recall_labels", lambda *_: {})
+    frames, mask = np.concatenate([two_shots, two_shots[:3]]), np.zeros(two_shots.shape[1:3], bool)
+    mask[30:90, 27:107] = True
+    with Session(Unmoved(network.model), open_video(frames), TrackOptions(verify_returns=verify)) as one:
+        one.add_prompt(1, 0, mask=mask)
+        states, run = [], one.propagate()
+        for results in run:
+            states += results.states or ()
+            if len(states) == 7:  # it was absent on two frames
+                saved = SavedSession.read(one.save(tmp_path / "saved.safetensors"))
+                stored = one.tracker.objects[1].bank.tracked[6]
+        assert one.tracker.cuts.frames == [5, 10]
+    assert states == ["visible"] * 5 + [absent] * 5 + ["visible"] * 3
+    assert (stored.object_score > 0) == (not verify)
+    with Session(Unmoved(network.model), open_video(frames), saved.options(None)) as again:
+        again.restore_saved(saved)
+        assert [state for results in again.resume() for state in results.states or ()] == states[7:]
+
+
+def test_a_look_in_a_saved_session_has_to_fit_the_model(
+    session: Open, network: FastSAM2, video: np.ndarray, tmp_path: Path
+) -> None:
+    with session(video[:3]) as one:
+        one.add_prompt(1, 0, mask=np.pad(np.ones((60, 80), bool), ((30, 30), (27, 53))))
+        [look] = one.tracker.objects[1].looks
+        assert look.features is not None
+        one.tracker.objects[1].looks = [replace(look, features=look.features[:-1])]
+        saved = SavedSession.read(one.save(tmp_path / "saved.safetensors"))
+    with session(video[:3]) as again, pytest.raises(CheckpointError, match="looks"):
+        again.restore_saved(saved)

@@ -62,6 +62,7 @@ class TrackKeywords(TypedDict, total=False):
     fill_hole_area: int
     objects_per_batch: int
     scene_cuts: bool
+    verify_returns: bool
     lost_after: int
 
 

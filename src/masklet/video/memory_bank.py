@@ -21,6 +21,7 @@ from masklet.prompts import ObjectPrompt, Points, parse_object_prompt
 from masklet.tensors import Tensor, torch
 from masklet.video.box_motion import BoxMotion
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
+from masklet.video.reidentification import Appearance
 
 __all__ = [
     "FrameState",
@@ -192,6 +193,8 @@ class TrackedObject:
     """Frames corrected after the frames around them had been tracked."""
     motion: BoxMotion | None = None
     """Of its box, after the frame that was tracked last; None: not followed, or to be measured again."""
+    looks: list[Appearance] = field(default_factory=list)
+    """How it looked where it was prompted first, and lately; empty: too small, or not followed."""
 
     @property
     def first_prompt_frame(self) -> int:

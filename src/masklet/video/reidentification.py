@@ -1,4 +1,4 @@
-"""Recognize an object that was lost by its appearance, so that it gets its own id back.
+"""Recognize an object that was lost by its appearance, so that it gets its own id back, and no other object does.
 
 An appearance is the histogram of the object's colors and, for networks that match labels, the mean of its keys. Of
 what a network knows of an object these tell objects apart best: on the clips of `masklet eval synthetic` the object
@@ -9,7 +9,7 @@ Shapes: H and W of a frame, h and w at stride 8, C channels.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from masklet.tensors import Tensor
 
-__all__ = ["Appearance", "AppearanceGallery"]
+__all__ = ["LAB_BINS", "Appearance", "AppearanceGallery"]
 
 Floats = npt.NDArray[np.float32]
 LAB_BINS = (4, 8, 8)
@@ -60,12 +60,25 @@ class Appearance:
         mean = np.tensordot(weights, keys, 2)
         return cls(colors, mean / max(float(np.linalg.norm(mean)), 1e-6))
 
+    @classmethod
+    def of_logits(
+        cls, rgb: npt.NDArray[np.uint8], logits_11HW: Tensor, keys_hwC: Tensor | None = None
+    ) -> Appearance | None:
+        """Describe the object under a mask of logits, of any size; None: it is too small."""
+        mask = (logits_11HW[0, 0] > 0).cpu().numpy()
+        small = cv2.resize(rgb, mask.shape[::-1], interpolation=cv2.INTER_AREA)
+        return cls.of_object(small, mask, keys_hwC)
+
     def similarity(self, other: Appearance) -> float:
         """Return how similar two appearances are, 0 to 1: the mean of colors and features."""
         colors = float(self.colors @ other.colors)
         if self.features is None or other.features is None:
             return colors
         return (colors + max(float(self.features @ other.features), 0.0)) / 2
+
+    def best_similarity(self, others: Iterable[Appearance]) -> float:
+        """Return the similarity to the most similar of some appearances, at least one."""
+        return max(self.similarity(each) for each in others)
 
 
 @dataclass
@@ -100,14 +113,14 @@ class AppearanceGallery:
         known = self._appearances.get(object_id)
         if known is None or appearance is None:
             return known is None
-        return max(appearance.similarity(each) for each in known) >= self.min_similarity
+        return appearance.best_similarity(known) >= self.min_similarity
 
     def recognize(self, appearance: Appearance | None, object_ids: Collection[int]) -> int | None:
         """Return which of some objects looks most like this; None: no one looks like it."""
         if appearance is None:
             return None
         similarities = {
-            number: max(appearance.similarity(known) for known in self._appearances[number])
+            number: appearance.best_similarity(self._appearances[number])
             for number in object_ids
             if number in self._appearances
         }

@@ -284,6 +284,7 @@ class Session:
         if self.last_frame is not None and self.last_frame >= at:
             first.frames_unseen, second.frames_unseen = second.frames_unseen, first.frames_unseen
             first.motion, second.motion = second.motion, first.motion
+        first.looks, second.looks = first.looks[:1], second.looks[:1]
         backward = {} if self._propagation is None else self._propagation.backward_results or {}
         number = {first.id: second.id, second.id: first.id}
         for frame, results in list(backward.items()):

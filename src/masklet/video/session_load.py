@@ -17,6 +17,7 @@ from masklet.atomic_files import current_keys
 from masklet.checkpoints import read_metadata, read_tensors
 from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError, InputError
+from masklet.exported import ExportedNetwork
 from masklet.masks import rle
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.tensors import Tensor, torch
@@ -25,6 +26,7 @@ from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, val
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
+from masklet.video.reidentification import LAB_BINS, Appearance
 from masklet.video.session_save import (
     FORMAT_VERSION,
     METADATA_KEY,
@@ -86,7 +88,7 @@ class SavedSession:
                 if options.get("corrections") == "published":
                     options["corrections"] = "sam2"
             if version in (1, 2):
-                doc["options"] = {"memory": "sam2", "scene_cuts": True, **doc["options"]}
+                doc["options"] = {"memory": "sam2", "scene_cuts": True, "verify_returns": True, **doc["options"]}
                 if doc["options"]["memory_selector"] == {"rule": "RecentFrames", **asdict(RecentFrames())}:
                     doc["options"]["memory_selector"] = None  # the default was written out
         if version not in (1, 2, FORMAT_VERSION):
@@ -169,7 +171,9 @@ class _StateReader:
 
     def __init__(self, saved: SavedSession, context: SessionContext, device: torch.device) -> None:
         self.doc, self.tensors, self.device = saved.doc, saved.tensors, device
-        self.size = context.video.size
+        self.size, model = context.video.size, context.model
+        matching = model.matching if isinstance(model, ExportedNetwork) else model.config.matching
+        self.key_channels = 0 if matching is None else matching.channels
         height, width = context.model.frame_input_size(self.size)
         self.shapes = {
             "pointer": ((1, context.model.pointer_channels), torch.float32),
@@ -217,7 +221,15 @@ class _StateReader:
             _frame_index(doc["frames_unseen"]),
             corrected,
             None if motion is None else self._motion(motion),
+            [self._look(f"{number}.looks.{i}") for i in range(_frame_index(doc.get("looks", 0)))],
         )
+
+    def _look(self, prefix: str) -> Appearance:
+        colors, features = self.tensors[f"{prefix}.colors"], self.tensors[f"{prefix}.features"]
+        for vector, size in ((colors, math.prod(LAB_BINS)), (features, self.key_channels)):
+            right = tuple(vector.shape) == (size,) and vector.dtype == torch.float32
+            _require(right and math.isfinite(float(vector.sum())), prefix)
+        return Appearance(colors.numpy().copy(), features.numpy().copy())
 
     def _motion(self, doc: MotionDoc) -> BoxMotion:
         _require(isinstance(doc["reverse"], bool) and _is_integer(doc["stable_frames"]), "motion")

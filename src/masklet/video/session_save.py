@@ -103,6 +103,7 @@ class ObjectDoc(TypedDict):
     prompted: list[FrameStateDoc]
     tracked: list[FrameStateDoc]
     motion: MotionDoc | None
+    looks: int
 
 
 class CompressedResultsDoc(TypedDict):
@@ -281,6 +282,10 @@ def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
             for frame, frame_state in frames.items():
                 for name, tensor in _frame_state_tensors(frame_state).items():
                     yield f"{one.id}.{part}.{frame}.{name}", tensor.detach().to("cpu", copy=True).contiguous()
+        for number, look in enumerate(one.looks):
+            yield f"{one.id}.looks.{number}.colors", torch.from_numpy(look.colors.copy())
+            if look.features is not None:
+                yield f"{one.id}.looks.{number}.features", torch.from_numpy(look.features.copy())
 
 
 def _frame_state_tensors(frame_state: FrameState) -> dict[str, Tensor]:
@@ -314,6 +319,7 @@ def _object_doc(obj: TrackedObject) -> ObjectDoc:
         "prompted": [_frame_state_doc(frame, state) for frame, state in obj.bank.prompted.items()],
         "tracked": [_frame_state_doc(frame, state) for frame, state in obj.bank.tracked.items()],
         "motion": None if obj.motion is None else _motion_doc(obj.motion),
+        "looks": len(obj.looks),
     }
 
 

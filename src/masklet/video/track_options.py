@@ -50,6 +50,9 @@ class TrackOptions:
     scene_cuts: bool = True
     """Cuts are noticed: memories and labels of the shot before are not used after one, except those of prompts. False:
     time runs on, as published."""
+    verify_returns: bool = True
+    """An object that was out of sight, or in another shot, is back only if it looks like itself; for networks that
+    match labels (the built-in model). False: whatever the network finds is the object."""
     lost_after: int = 25
     """Frames out of sight after which an object is "lost", no longer "occluded"."""
 

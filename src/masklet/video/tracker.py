@@ -7,8 +7,9 @@ Shapes: B objects, C channels, H and W of a map or of the network's input; a lea
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -48,11 +49,16 @@ from masklet.video.memory_bank import (
 )
 from masklet.video.memory_selection import AvailableMemory, MemorySelection
 from masklet.video.postprocess import to_results
+from masklet.video.reidentification import Appearance
 from masklet.video.scene_cuts import SceneCuts, feature_distance
 from masklet.video.track_options import TrackOptions
 
 __all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork"]
 
+SAME_LOOK, OTHER_LOOK = 0.9, 0.75
+"""Similarities of appearance from which something is the object, and under which it is another one."""
+LOOK_INTERVAL = 5
+"""Every so many frames the look of each object is remembered."""
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
 """Areas between which something may be an object that was absent, as factors of its mean area where it was prompted."""
 
@@ -258,6 +264,7 @@ class Tracker:
             obj.bank.prompted[frame.index] = state
         obj.prompts[frame.index] = merged
         obj.frames_unseen, obj.motion = 0, None
+        self._remember_look(obj, frame, state)
         return state
 
     @standard_torch()
@@ -271,6 +278,27 @@ class Tracker:
         masks = self.network.use_mask_as_output(features, binary_mask(mask, size).to(self.network.device))
         [memory] = self._encode_memories(features, [masks], prompted=False)
         obj.bank.tracked[frame.index] = replace(FrameState.from_masks(masks).with_memory(memory), reverse=reverse)
+
+    def _remember_look(self, obj: TrackedObject, frame: Frame, state: FrameState) -> None:
+        """Remember how a visible object looks: where it was prompted first, and lately, as long as it looks alike."""
+        keys_HWC = self.keys.get(frame.index)
+        if not self.options.verify_returns or keys_HWC is None or state.logits_11HW is None:
+            return
+        look = Appearance.of_logits(frame.rgb, state.logits_11HW, keys_HWC)
+        if look is not None and (not obj.looks or look.best_similarity(obj.looks) >= SAME_LOOK):
+            obj.looks = [*obj.looks[:1], look]
+
+    def _is_stranger(self, obj: TrackedObject, frame: Frame, masks: SelectedMasks, reverse: bool) -> bool:
+        """Whether something is taken for an object that was out of sight, or in another shot, but looks different."""
+        neighbor = frame.index + 1 if reverse else frame.index - 1
+        before, keys_HWC = obj.bank.get(neighbor), self.keys.get(frame.index)
+        if not self.options.verify_returns or not obj.looks or before is None or keys_HWC is None:
+            return False
+        was_visible = before.object_score > 0 and self.cuts.same_shot(neighbor, frame.index)
+        if was_visible or float(masks.object_score_B1) <= 0:
+            return False
+        look = Appearance.of_logits(frame.rgb, masks.logits_B1HW, keys_HWC)
+        return look is not None and look.best_similarity(obj.looks) < OTHER_LOOK
 
     def _prompt_features(
         self, obj: TrackedObject, frame_idx: int, before: FrameState | None, features: ImageFeatures
@@ -376,7 +404,7 @@ class Tracker:
             history = min(HISTORY, self.cuts.frames_in_shot_before(index, reverse=reverse))
             priors = share_priors(priors, objects, index, reverse=reverse, history=history)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
-        predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
+        predicted = self._predict_masks(features, unprompted, frame, reverse, priors, recalled)
         masks = {one.id: mask for one, mask, _ in predicted}
         candidates = {one.id: each for one, _, each in predicted}
         priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
@@ -408,6 +436,8 @@ class Tracker:
             one.frames_unseen = 0 if state.object_score > self.policy.min_object_score else one.frames_unseen + 1
             if stored is one.bank.prompted:
                 one.motion = None
+            elif index % LOOK_INTERVAL == 0:
+                self._remember_look(one, frame, state)
             if self.options.retain == "recent":
                 following = self._select_memory(one, index - 1 if reverse else index + 1, reverse)
                 one.bank.prune(self.policy.selector, (index, self.propagation_start), following)
@@ -475,7 +505,7 @@ class Tracker:
         self,
         features: ImageFeatures,
         objects: Sequence[TrackedObject],
-        frame_idx: int,
+        frame: Frame,
         reverse: bool,
         priors: dict[int, Tensor],
         recalled: dict[int, Tensor],
@@ -484,11 +514,12 @@ class Tracker:
 
         Also returns the three candidates (3, H, W) of each, of which one is selected. For an object with a prior it
         gives way to the single mask that the prior as a prompt gives: the prior finds the object more surely, memory
-        its edge. A recalled prior decides alone where memory sees no object.
+        its edge. A recalled prior decides alone where memory sees no object. What only resembles an object is left out,
+        with its prior.
         """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
         for one in objects:
-            selection = self._select_memory(one, frame_idx, reverse)
+            selection = self._select_memory(one, frame.index, reverse)
             ages = tuple(age for _, age in selection.spatial)
             offsets = tuple(offset for _, offset in selection.pointers)
             groups.setdefault((ages, offsets, selection.max_pointers), []).append((one, selection))
@@ -502,34 +533,57 @@ class Tracker:
                 masks = self.network.select_mask(
                     prediction,
                     multimask=True,
-                    choice_B=choose_candidates(self.policy, prediction, [one for one, _ in batch], frame_idx, reverse),
+                    choice_B=choose_candidates(
+                        self.policy, prediction, [one for one, _ in batch], frame.index, reverse
+                    ),
                     min_object_score=self.policy.min_object_score,
                 )
-                predicted += [
-                    (one, masks.index(row, clone=True), prediction.logits_BKHW[row, 1:])
-                    for row, (one, _) in enumerate(batch)
-                ]
-                found = priors | recalled
-                rows = [row for row, (one, _) in enumerate(batch) if one.id in found]
-                if not rows:
-                    continue
-                assert self.network.matching is not None
-                # the finer maps are those of the frame, shared by all objects
-                part = ImageFeatures(conditioned.embed_BCHW[rows], features.high_res_features)
-                prior_B1HW = torch.cat([found[batch[row][0].id] for row in rows])
-                prompted = self.network.select_mask(self.network.decode_prior(part, prior_B1HW), multimask=False)
-                from_memory = masks.index(torch.tensor(rows, device=prior_B1HW.device))
-                weight = self.network.matching.memory_weight
-                mean_B1HW = torch.lerp(prompted.logits_B1HW, from_memory.logits_B1HW, weight)
-                mean = replace(prompted, logits_B1HW=mean_B1HW)
-                visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
-                for i, row in enumerate(rows):
-                    one, _, candidates = predicted[row - len(batch)]
-                    if one.id in priors and visible_B[i]:  # otherwise memory decides alone
-                        predicted[row - len(batch)] = (one, mean.index(i, clone=True), candidates)
-                    elif one.id in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
-                        predicted[row - len(batch)] = (one, prompted.index(i, clone=True), candidates)
+                answers = {row: masks.index(row, clone=True) for row in range(len(batch))}
+                answers |= self._answer_priors(
+                    conditioned, features, masks, [one.id for one, _ in batch], priors, recalled
+                )
+                for row, (one, _) in enumerate(batch):
+                    if self._is_stranger(one, frame, answers[row], reverse):
+                        absent = self.network.select_mask(prediction, multimask=True, min_object_score=math.inf)
+                        score_B1 = -answers[row].object_score_B1
+                        answers[row] = replace(absent.index(row, clone=True), object_score_B1=score_B1)
+                        priors.pop(one.id, None)
+                        recalled.pop(one.id, None)
+                    predicted.append((one, answers[row], prediction.logits_BKHW[row, 1:]))
         return predicted
+
+    def _answer_priors(
+        self,
+        conditioned: ImageFeatures,
+        features: ImageFeatures,
+        from_memory: SelectedMasks,
+        ids: Sequence[int],
+        priors: Mapping[int, Tensor],
+        recalled: Mapping[int, Tensor],
+    ) -> dict[int, SelectedMasks]:
+        """Return, by its row, the mask of each object that its prior finds, or that only a recalled prior finds.
+
+        Both have to see an object with a prior; otherwise memory decides alone.
+        """
+        rows = [row for row, number in enumerate(ids) if number in priors or number in recalled]
+        if not rows:
+            return {}
+        assert self.network.matching is not None
+        # the finer maps are those of the frame, shared by all objects
+        part = ImageFeatures(conditioned.embed_BCHW[rows], features.high_res_features)
+        prior_B1HW = torch.cat([priors.get(ids[row], recalled.get(ids[row])) for row in rows])
+        prompted = self.network.select_mask(self.network.decode_prior(part, prior_B1HW), multimask=False)
+        from_memory = from_memory.index(torch.tensor(rows, device=prior_B1HW.device))
+        weight = self.network.matching.memory_weight
+        mean = replace(prompted, logits_B1HW=torch.lerp(prompted.logits_B1HW, from_memory.logits_B1HW, weight))
+        visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
+        found = {}
+        for i, row in enumerate(rows):
+            if ids[row] in priors and visible_B[i]:
+                found[row] = mean.index(i, clone=True)
+            elif ids[row] in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
+                found[row] = prompted.index(i, clone=True)
+        return found
 
     def _encode_memories(
         self, features: ImageFeatures, masks: Sequence[SelectedMasks], *, prompted: bool
