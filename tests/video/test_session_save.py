@@ -271,6 +271,7 @@ def edit_backward(tensors: dict[str, torch.Tensor], change: Callable[[Any], obje
 
 
 POINTER = "5.prompted.0.pointer"
+MOTION = {"frame": 0, "reverse": False, "mean": [1.0] * 8, "covariance": [[1.0] * 8] * 8, "stable_frames": 1}
 HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
     "no objects": lambda d, t: d.pop("objects"),
     "objects are words": lambda d, t: d.update(objects=["a"]),
@@ -281,7 +282,7 @@ HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
     "a score of words": lambda d, t: d["objects"][0]["prompted"][0].update(score="high"),
     "a frame below 0": lambda d, t: d["objects"][0]["prompted"][0].update(frame=-3),
     "a frame of 33 bits": lambda d, t: d["objects"][0]["prompted"][0].update(frame=2**32),
-    "a rule below 0": lambda d, t: d["options"]["memory_selector"].update(memories=-1),
+    "a rule below 0": lambda d, t: d["options"].update(memory_selector={"rule": "RecentFrames", "memories": -1}),
     "a pass without end": lambda d, t: d["propagation"].update(stop=10**30),
     "a direction of words": lambda d, t: d["objects"][0]["prompted"][0].update(reverse="up"),
     "an unknown tensor": lambda d, t: d["objects"][0]["prompted"][0]["tensors"].append("secret"),
@@ -299,7 +300,15 @@ HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
     "an unknown option": lambda d, t: d["options"].update(speed=9),
     "options are a list": lambda d, t: d.update(options=[1]),
     "no rule": lambda d, t: d["options"].update(memory_selector={}),
-    "a rule of words": lambda d, t: d["options"]["memory_selector"].update(memories="six"),
+    "a rule of words": lambda d, t: d["options"].update(memory_selector={"rule": "RecentFrames", "memories": "six"}),
+    "an unknown policy": lambda d, t: d["options"].update(memory="sam3"),
+    "a motion of words": lambda d, t: d["objects"][0].update(motion={**MOTION, "mean": ["a"] * 8}),
+    "a motion without height": lambda d, t: d["objects"][0].update(motion={**MOTION, "mean": [0.0] * 8}),
+    "a motion too small": lambda d, t: d["objects"][0].update(motion={**MOTION, "covariance": [[1.0] * 8]}),
+    "an area below 0": lambda d, t: d["objects"][0]["prompted"][0].update(area=-2),
+    "an anchor of words": lambda d, t: d["objects"][0]["prompted"][0].update(is_anchor="yes"),
+    "looks that are not there": lambda d, t: d["objects"][0].update(looks=9),
+    "a cut below 0": lambda d, t: d.update(cuts=[-4]),
     "both and back": lambda d, t: d["propagation"].update(reverse=True),
     "a pass of text": lambda d, t: d["propagation"].update(next_frame="soon"),
     "backward results are no rows": lambda d, t: t.update(backward_results=torch.zeros(7, dtype=torch.uint8)),
@@ -349,7 +358,11 @@ def as_version_1(doc: Any, tensors: dict[str, torch.Tensor]) -> None:
     now = old(doc)
     doc.clear()
     doc.update(now, version=1)
-    doc["options"]["recall"]["rule"] = "Recent"
+    doc["options"]["recall"] = {"rule": "Recent", "memories": 6, "pointers": 16, "prompted": None}
+    for name in ("memory", "scene_cuts", "verify_returns"):
+        del doc["options"][name]
+    for each in doc["objects"]:
+        del each["motion"], each["looks"]
     if doc["options"]["corrections"] == "sam2":
         doc["options"]["corrections"] = "published"
 

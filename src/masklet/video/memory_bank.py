@@ -129,7 +129,8 @@ class MemoryBank:
         """The frames that a `MemorySelector` may choose from."""
         encoded = tuple(f for f, state in self.prompted.items() if state.spatial_1MHW is not None)
         with_spatial = tuple(f for f, state in self.tracked.items() if state.spatial_1MHW is not None)
-        return AvailableMemory(encoded, self.tracked.keys(), with_spatial, ChainMap(self.prompted, self.tracked))
+        scores: ChainMap[int, FrameState] = ChainMap(self.prompted, self.tracked)
+        return AvailableMemory(encoded, self.tracked.keys(), with_spatial, scores)
 
     def prune(self, selector: MemorySelector, centers: tuple[int, ...], selected: MemorySelection) -> None:
         """Release what is far from all frames of `centers` and not `selected` next; prompted frames stay."""

@@ -80,13 +80,9 @@ class ReliableFrames:
 
     def accepts(self, available: AvailableMemory, frame_idx: int) -> bool:
         """Whether the object was found well on a tracked frame."""
-        scores = available.scores[frame_idx]
-        agrees = self.min_box_agreement is None or scores.box_agreement is None
-        return (
-            scores.iou > self.min_iou
-            and scores.object_score > 0
-            and (agrees or scores.box_agreement > self.min_box_agreement)
-        )
+        scores, least = available.scores[frame_idx], self.min_box_agreement
+        agrees = least is None or scores.box_agreement is None or scores.box_agreement > least
+        return scores.iou > self.min_iou and scores.object_score > 0 and agrees
 
     @staticmethod
     def _rank(available: AvailableMemory, frame_idx: int) -> float:

@@ -57,8 +57,8 @@ class Appearance:
         keys: Floats = keys_hwC.float().cpu().numpy()
         height, width = keys.shape[:2]
         weights = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        mean = np.tensordot(weights, keys, 2)
-        return cls(colors, mean / max(float(np.linalg.norm(mean)), 1e-6))
+        mean: Floats = np.tensordot(weights, keys, 2).astype(np.float32)
+        return cls(colors, mean / np.float32(max(float(np.linalg.norm(mean)), 1e-6)))
 
     @classmethod
     def of_logits(
@@ -67,7 +67,7 @@ class Appearance:
         """Describe the object under a mask of logits, of any size; None: it is too small."""
         mask = (logits_11HW[0, 0] > 0).cpu().numpy()
         small = cv2.resize(rgb, mask.shape[::-1], interpolation=cv2.INTER_AREA)
-        return cls.of_object(small, mask, keys_hwC)
+        return cls.of_object(small.astype(np.uint8, copy=False), mask, keys_hwC)
 
     def similarity(self, other: Appearance) -> float:
         """Return how similar two appearances are, 0 to 1: the mean of colors and features."""

@@ -75,12 +75,11 @@ class SceneCuts:
         `read_rgb` reads an earlier frame, and `distance_to` returns the `feature_distance` to it; None: it is gone.
         """
         step, signature = -1 if reverse else 1, color_signature(rgb)
-        before = frame_idx - step
-        if self._last is not None and 0 < step * (frame_idx - self._last[0]) <= MAX_GAP:
-            before, known = self._last
-        else:
-            earlier = read_rgb(before) if before >= 0 else None
-            known = None if earlier is None else color_signature(earlier)
+        before, known, last = frame_idx - step, None, self._last
+        if last is not None and 0 < step * (frame_idx - last[0]) <= MAX_GAP:
+            before, known = last[0], last[1]
+        elif before >= 0 and (earlier := read_rgb(before)) is not None:
+            known = color_signature(earlier)
         self._last = (frame_idx, signature)
         if known is None or color_distance(known, signature) <= MIN_COLOR_DISTANCE:
             return False

@@ -571,7 +571,7 @@ class Tracker:
         assert self.network.matching is not None
         # the finer maps are those of the frame, shared by all objects
         part = ImageFeatures(conditioned.embed_BCHW[rows], features.high_res_features)
-        prior_B1HW = torch.cat([priors.get(ids[row], recalled.get(ids[row])) for row in rows])
+        prior_B1HW = torch.cat([priors[ids[row]] if ids[row] in priors else recalled[ids[row]] for row in rows])
         prompted = self.network.select_mask(self.network.decode_prior(part, prior_B1HW), multimask=False)
         from_memory = from_memory.index(torch.tensor(rows, device=prior_B1HW.device))
         weight = self.network.matching.memory_weight
