@@ -13,7 +13,7 @@ import pytest
 from helpers.exported_folder import eager_network, write_folder
 from helpers.networks import CONVNET, HIERA, small_network
 from helpers.reference import reference_model
-from masklet.errors import CheckpointError, MaskletWarning
+from masklet.errors import CheckpointError, MaskletWarning, ModelError
 from masklet.export.graph_parts import MEMORY_SLOTS, pointer_slots, video_parts
 from masklet.exported import ExportedNetwork
 from masklet.media import open_video
@@ -92,6 +92,16 @@ def test_masks_are_tracked(both: Both, small_video: np.ndarray) -> None:
     mask = np.zeros((64, 96), bool)
     mask[15:40, 10:35] = True
     is_equal(both, small_video, lambda session: session.add_prompt(5, frame_idx=0, mask=mask), non_overlapping=True)
+
+
+@pytest.mark.parametrize("memory", ["samurai", "dam4sam"])
+def test_memory_policies_select_the_same(memory: str, both: Both, small_video: np.ndarray) -> None:
+    is_equal(both, small_video, lambda session: session.add_prompt(1, frame_idx=2, box=[19, 15, 44, 40]), memory=memory)
+
+
+def test_a_policy_that_weights_keys_is_refused(builtin: Both, small_video: np.ndarray) -> None:
+    with pytest.raises(ModelError, match="memory='sam2long' weights the keys"):
+        Session(builtin[1], open_video(small_video), TrackOptions(memory="sam2long"))
 
 
 def test_a_mask_of_a_few_pixels_is_tracked(builtin: Both, small_video: np.ndarray) -> None:

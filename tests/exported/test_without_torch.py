@@ -43,6 +43,10 @@ with model.session(frames, retain="all") as session:
     session.add_prompt(2, frame_idx=4, box=[60, 30, 90, 60])
     for frame in session.propagate(bidirectional=True):
         found[f"frame{{frame.frame_idx}}"] = frame.masks.data
+for memory in ("samurai", "dam4sam"):
+    with model.session(frames, memory=memory) as session:
+        session.add_prompt(1, frame_idx=0, points=[30, 25])
+        found[memory] = np.stack([frame.masks.data for frame in session.propagate()])
 live = model.live()
 live.add_prompt(1, points=[20, 25])
 for index, frame in enumerate(frames):
@@ -122,6 +126,11 @@ def test_videos_are_tracked_as_with_pytorch(
     steps = [live.step(frame).masks.data for frame in small_video]
     assert max(np.mean(without_torch[f"live{i}"] != one) for i, one in enumerate(steps)) < 0.01
     assert any(one.any() for one in steps)
+    for memory in ("samurai", "dam4sam"):
+        with in_torch.session(small_video, memory=memory) as session:
+            session.add_prompt(1, frame_idx=0, points=[30, 25])
+            masks = np.stack([frame.masks.data for frame in session.propagate()])
+        assert np.mean(without_torch[memory] != masks) < 0.01
 
 
 def test_the_command_line_runs_without_pytorch(folder: Path, small_video: np.ndarray, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_error, print_notice, progress_bar
-from masklet.cli.shared_options import Device, MaxImagePixels, Model, Quiet, TrackPrecision, split_commas
+from masklet.cli.shared_options import Device, MaxImagePixels, Model, Quiet, Precision, split_commas
 
 if TYPE_CHECKING:
     from masklet.scale import Stage
@@ -115,7 +115,7 @@ def batch(
         float | None, typer.Option("--gpus", help="On Ray: GPUs of each process, such as 0.25; default: measured.")
     ] = None,
     device: Device = None,
-    precision: TrackPrecision = "auto",
+    precision: Precision = "auto",
     max_image_pixels: MaxImagePixels = None,
     quiet: Quiet = False,
 ) -> None:

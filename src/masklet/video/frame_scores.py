@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from masklet.masks.ops import masks_to_boxes
 from masklet.models.types import MaskPrediction
 from masklet.tensors import Tensor, torch
@@ -31,7 +33,7 @@ def choose_candidates(
     choices, present_B = [], (prediction.object_score_B1[:, 0] > policy.min_object_score).tolist()
     for row, one in enumerate(objects):
         masks_KHW = (prediction.logits_BKHW[row, 1:] > 0).cpu().numpy()
-        ious_K = prediction.iou_BK[row, 1:].double().cpu().numpy()
+        ious_K = prediction.iou_BK[row, 1:].float().cpu().numpy().astype(np.float64)
         predicted = predict_motion(one.motion, frame_idx, reverse=reverse)
         choices.append(policy.motion.choose(predicted, masks_to_boxes(masks_KHW & present_B[row]), ious_K))
     return torch.tensor(choices, device=prediction.iou_BK.device)
