@@ -195,7 +195,7 @@ class TrackedObject:
     motion: BoxMotion | None = None
     """Of its box, after the frame that was tracked last; None: not followed, or to be measured again."""
     looks: list[Appearance] = field(default_factory=list)
-    """How it looked where it was prompted first, and lately; empty: too small, or not followed."""
+    """Its appearance where it was prompted first, and lately; empty: too small, or not followed."""
 
     @property
     def first_prompt_frame(self) -> int:
