@@ -287,6 +287,7 @@ JOB: JobRecord = {
     "stop": 9,
     "non_overlapping": False,
     "retain": "recent",
+    "memory": "sam2",
     "model": {"name": "builtin", "side": 512},
 }
 

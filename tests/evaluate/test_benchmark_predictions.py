@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -286,9 +287,9 @@ def test_of_lvos_an_object_is_prompted_and_measured_from_where_it_comes(tmp_path
 
 
 class Info(Knows):
-    """Has a name."""
+    """Has a name, and a network in the place of its predictor."""
 
-    name = "oracle"
+    name, model = "oracle", SimpleNamespace(score_family="builtin")
 
     def info(self) -> Info:
         return self
