@@ -32,7 +32,7 @@ class Knows(Oracle):
         self.left = left
         self.opened = 0
 
-    def session(self, source: object) -> Oracle:
+    def session(self, source: object, *, options: object = None) -> Oracle:
         self.opened += 1
         if self.opened > self.left:
             raise KeyboardInterrupt

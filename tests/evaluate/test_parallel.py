@@ -26,7 +26,7 @@ SIZE = 96
 class Fails(Knows):
     """Cannot follow the second video that it is given."""
 
-    def session(self, source: object) -> Knows:
+    def session(self, source: object, *, options: object = None) -> Knows:
         super().session(source)
         if "bad" in str(source):
             raise SourceError("bad is bad; leave it out")

@@ -107,7 +107,7 @@ class Oracle:
 
     # a tracker
 
-    def session(self, source: Any) -> Oracle:
+    def session(self, source: Any, *, options: object = None) -> Oracle:
         self.opened_images += source
         self.prompts = {}
         return self
