@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_error, print_notice, progress_bar
-from masklet.cli.shared_options import Device, MaxImagePixels, Model, Quiet, Precision, split_commas
+from masklet.cli.shared_options import Device, MaxImagePixels, Model, Precision, Quiet, split_commas
 
 if TYPE_CHECKING:
     from masklet.scale import Stage
