@@ -58,6 +58,10 @@ def item_files(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in (out / "items").rglob("*") if path.is_file()}
 
 
+def num_finished(out: Path) -> int:
+    return sum(1 for _ in (out / "items").rglob("*.json"))
+
+
 def alone(source: Path, out: Path, kind: str) -> dict[str, bytes]:
     """The files that one process writes without Ray."""
     for _ in run_batch(ItemSource([source], kind), BrightPixels(), out):
@@ -66,17 +70,19 @@ def alone(source: Path, out: Path, kind: str) -> dict[str, bytes]:
 
 
 class Killer(threading.Thread):
-    """Kills a process that runs the stage, every `seconds`."""
+    """Kills a process that runs the stage, every `seconds` if two items were finished since, so that work goes on."""
 
-    def __init__(self, processes: Path, seconds: float) -> None:
+    def __init__(self, state: Path, out: Path, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.processes, self.seconds, self.kills, self.stopped = processes, seconds, 0, threading.Event()
-        self.random = random.Random(0)
+        self.processes, self.out, self.seconds = state / "processes", out, seconds
+        self.kills, self.stopped, self.random = 0, threading.Event(), random.Random(0)
 
     def run(self) -> None:
+        finished = 0
         while not self.stopped.wait(self.seconds):
-            files = list(self.processes.iterdir())
-            if files:
+            files, now = list(self.processes.iterdir()), num_finished(self.out)
+            if files and now >= finished + 2:
+                finished = now
                 file = self.random.choice(files)
                 file.unlink()
                 with contextlib.suppress(ProcessLookupError):
@@ -95,13 +101,13 @@ def run_among_faults(
 
     def wait_for(driver: subprocess.Popen[str], items: int) -> None:
         deadline = time.monotonic() + DEADLINE_S
-        while driver.poll() is None and len(list((out / "items").rglob("*.json"))) < items:
+        while driver.poll() is None and num_finished(out) < items:
             assert time.monotonic() < deadline, "the run does not end"
             time.sleep(0.1)
 
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     wait_for(driver, 1)
-    killer = Killer(state / "processes", kill_every)
+    killer = Killer(state, out, kill_every)
     killer.start()
     wait_for(driver, count // 4)
     cluster.remove_node(sorted(cluster.worker_nodes, key=str)[0])
