@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, default=12)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0, help="of the random selection")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,6 +65,7 @@ def main() -> None:
             train_steps=arguments.steps,
             image_size=arguments.image_size,
             max_objects=8,
+            seed=arguments.seed,
         )
         (folder / "loop").mkdir()
         with open_project(folder / "loop" / "loop.masklet") as project:

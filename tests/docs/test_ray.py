@@ -54,8 +54,10 @@ def test_the_first_block_runs(tmp_path: Path) -> None:
     make_images(tmp_path / "photos", 2)
     make_videos(tmp_path / "videos", 1)
     script = 'import ray\nray.init(address="local", num_cpus=2, include_dashboard=False)\n' + BLOCKS[0]
+    search_path = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+    env = {**os.environ, "PYTHONPATH": search_path}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=500
+        [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-2000:]
     summaries = [line for line in done.stdout.splitlines() if line.startswith("RunSummary")]

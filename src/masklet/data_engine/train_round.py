@@ -7,12 +7,15 @@ prompted by one click.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masklet.atomic_files import write_text
 from masklet.data_engine.loop_state import LoopOptions
 from masklet.errors import StateError
 from masklet.evaluate.image_prompts import image_ious
@@ -48,14 +51,16 @@ def train_model(
         StateError: if nobody has verified a mask there, or training fails.
     """
     sources = [one for one in project.sources if not is_held_out(one, options.val_fraction)]
-    data = folder / "verified"
-    if not data.is_dir():
+    data, exported = folder / "verified", folder / "verified.json"
+    if not exported.is_file():  # a run that was stopped goes on with the data that it began with
+        shutil.rmtree(data, ignore_errors=True)
         result = project.export("coco", data, sources=sources, verified_only=True)
         if not result.num_objects:
             raise StateError(
                 "there is no verified mask to learn from in the videos that are not held out: verify some, or lower "
                 "val_fraction"
             )
+        write_text(exported, json.dumps({"revision": project.revision, "objects": result.num_objects}) + "\n")
     return model.train(
         str(data),
         steps=options.train_steps,
