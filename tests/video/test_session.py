@@ -455,6 +455,35 @@ def test_a_live_view_continues_after_an_error(live: Any, video: np.ndarray) -> N
     assert view.step(video[1]).frame_idx == 1
 
 
+def test_live_views_share_the_encoding_of_a_frame(live: Any, video: np.ndarray) -> None:
+    alone: LiveSession = live()
+    views: list[LiveSession] = [live(), live()]
+    for view in (alone, *views):
+        view.add_prompt(1, **DISC)
+    expected = [alone.step(rgb) for rgb in video[:3]]
+    for number, rgb in enumerate(video[:3]):
+        encoded = alone.encode(rgb)
+        for view in views:
+            view.tracker.encode_frame = None  # type: ignore[method-assign,assignment]  # it would be a TypeError
+            same([view.step(rgb, encoded=encoded)], [expected[number]])
+    with pytest.raises(InputError, match=r"encoded is of a frame of \(90"):
+        live().step(video[0], encoded=alone.encode(video[0][:90]))
+
+
+def test_a_frame_that_failed_is_not_taken_for_the_next_one(live: Any, video: np.ndarray) -> None:
+    view: LiveSession = live()
+    view.add_prompt(1, **DISC)
+    view.add_prompt(2, points=[500, 10])
+    with pytest.raises(PromptError, match="outside"):
+        view.step(255 - video[0])
+    view.remove_object(2)
+    view.remove_object(1)
+    view.add_prompt(1, **DISC)
+    clean: LiveSession = live()
+    clean.add_prompt(1, **DISC)
+    same([view.step(video[0])], [clean.step(video[0])])
+
+
 BAD: list[tuple[str, Callable[[Session], Any], type[MaskletError], str]] = [
     ("no prompt", lambda s: s.add_prompt(1, frame_idx=0), PromptError, "all None"),
     ("labels alone", lambda s: s.add_prompt(1, frame_idx=0, labels=[1]), PromptError, "without points"),

@@ -39,7 +39,7 @@ from masklet.video.session import Session
 from masklet.video.session_load import SavedSession
 from masklet.video.track_history import Track, TrackHistory
 from masklet.video.track_options import AutoTrackOptions, MemoryName, TrackOptions
-from masklet.video.tracker import VideoNetwork
+from masklet.video.tracker import EncodedFrame, VideoNetwork
 
 __all__ = [
     "AutoTrackOptions",
@@ -48,6 +48,7 @@ __all__ = [
     "AvailableMemory",
     "Detection",
     "Doubt",
+    "EncodedFrame",
     "FrameDetector",
     "LiveSession",
     "MemoryName",

@@ -44,6 +44,10 @@ class FeatureCache:
         while len(self._features) > self.capacity:
             self._features.popitem(last=False)
 
+    def discard(self, frame_idx: int) -> None:
+        """Release the features of a frame, if they are cached."""
+        self._features.pop(frame_idx, None)
+
     def reserve(self, num_frames: int, max_bytes: int) -> bool:
         """Raise the capacity to `num_frames` if they fit into `max_bytes`, judged by the frames in the cache."""
         size = max(sum(t.nbytes for t in (of.embed_BCHW, *of.high_res_features)) for of in self._features.values())

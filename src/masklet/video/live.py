@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from masklet.video.memory_bank import (
     validate_object_id,
 )
 from masklet.video.track_options import TrackOptions
-from masklet.video.tracker import Tracker, VideoNetwork
+from masklet.video.tracker import EncodedFrame, Tracker, VideoNetwork
 
 __all__ = ["LiveSession"]
 
@@ -87,25 +88,47 @@ class LiveSession:
             return
         del self.tracker.objects[self.tracker.get_object(number).id]
 
-    def step(self, rgb: npt.NDArray[np.uint8], *, time: float | None = None) -> Results:
-        """Track all objects into the next frame, RGB (H, W, 3) uint8; `time` is in seconds, if known.
+    def encode(self, rgb: npt.NDArray[np.uint8]) -> EncodedFrame:
+        """Encode a frame, RGB (H, W, 3) uint8, for `step` of this and other live sessions of the same model.
+
+        Example:
+            >>> encoded = first.encode(rgb)  # doctest: +SKIP
+            >>> for live in (first, second):  # doctest: +SKIP
+            ...     live.step(rgb, encoded=encoded)
 
         Raises:
-            SourceError: if it is no such image, or has another size than the first.
+            SourceError: if it is no such image.
+        """
+        _check_rgb(rgb)
+        return self.tracker.encode_unless_cached(Frame(rgb=rgb, path="live", index=-1))  # an index that no frame has
+
+    def step(
+        self, rgb: npt.NDArray[np.uint8], *, time: float | None = None, encoded: EncodedFrame | None = None
+    ) -> Results:
+        """Track all objects into the next frame, RGB (H, W, 3) uint8; `time` is in seconds, if known.
+
+        `encoded` is what `encode` returned for this frame, which is then not encoded again.
+
+        Raises:
+            SourceError: if it is no such image, has another size than the first, or is not the one that was encoded.
             PromptError: if a prompt given before the first frame does not fit it.
         """
-        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-            given = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
-            raise SourceError(
-                f"step takes RGB uint8 (height, width, 3), got {given}; turn OpenCV's BGR with [..., ::-1]"
-            )
+        _check_rgb(rgb)
         last = self.frames.last
         if last is not None and last.size != rgb.shape[:2]:
             raise SourceError(
                 f"frame {self._next_index} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all "
                 "frames of a live view have one size; resize it, or begin another live view"
             )
-        return self.step_frame(Frame(rgb=rgb, path="live", index=self._next_index, time=time))
+        frame = Frame(rgb=rgb, path="live", index=self._next_index, time=time)
+        if encoded is not None:
+            if encoded.frame.size != frame.size:
+                raise SourceError(
+                    f"encoded is of a frame of {encoded.frame.size} (height, width), and this one is {frame.size}: "
+                    "give what encode(rgb) returned for this frame"
+                )
+            self.tracker.store_features(replace(encoded, frame=frame))
+        return self.step_frame(frame)
 
     def step_frame(self, frame: Frame) -> Results:
         """Track all objects into the next frame of a video: its index is higher than the last, its size the same.
@@ -124,6 +147,7 @@ class LiveSession:
             rows = self.tracker.track_frame(frame, objects, False) if objects else []
         except BaseException:
             self.frames.last = before
+            self.tracker.cache.discard(frame.index)  # the next frame has this index
             raise
         self._next_index = frame.index + 1
         return self.tracker.build_results(frame, rows, self.tracker.speed if objects else None)
@@ -136,3 +160,9 @@ class LiveSession:
         state = self.tracker.add_prompt(obj, frame, prompt)
         self.tracker.objects[number] = obj
         return self.tracker.build_results(frame, [(obj, state)])
+
+
+def _check_rgb(rgb: npt.NDArray[np.uint8]) -> None:
+    if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        given = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+        raise SourceError(f"step takes RGB uint8 (height, width, 3), got {given}; turn OpenCV's BGR with [..., ::-1]")
