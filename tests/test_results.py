@@ -265,7 +265,38 @@ def test_supervision() -> None:
     np.testing.assert_array_equal(detections.mask, three_masks())
     assert detections.data["class_name"].tolist() == ["object", "ring", "object"]
     assert detections.data["prompt_id"].tolist() == [4, 7, 9]
+    assert detections.tracker_id is None
     assert len(empty_results().to_supervision()) == 0
+
+
+@pytest.mark.slow
+def test_supervision_and_back_in_the_same_order() -> None:
+    supervision = pytest.importorskip("supervision")
+    frame = some_results(frame_idx=7, xyxy=np.array([[4, 9, 46, 31], [9, 34, 31, 56], [39, 39, 79, 57]], np.float32))
+    detections = frame.to_supervision()
+    assert detections.tracker_id.tolist() == [4, 7, 9]
+    shuffled = detections[np.array([2, 0, 1])]
+    back = Results.from_supervision(shuffled, frame.orig_img, path=frame.path, frame_idx=7)
+    assert back.ids.tolist() == [9, 4, 7]
+    assert [back.class_name(i) for i in range(3)] == [frame.class_name(i) for i in (2, 0, 1)]
+    np.testing.assert_array_equal(back.masks.data, frame.masks.data[[2, 0, 1]])
+    np.testing.assert_array_equal(back.boxes.xyxy, frame.boxes.xyxy[[2, 0, 1]])
+    np.testing.assert_array_equal(back.scores, frame.scores[[2, 0, 1]])
+    again = back.to_supervision()
+    for name in ("xyxy", "mask", "confidence", "class_id", "tracker_id"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(shuffled, name))
+    image = Results.from_supervision(detections, frame.orig_img).to_supervision()
+    assert image.tracker_id is None
+    assert image.data["prompt_id"].tolist() == [4, 7, 9]
+    plain = Results.from_supervision(supervision.Detections(xyxy=np.array([[1.0, 2, 3, 4]])), frame.orig_img)
+    assert (plain.masks, plain.scores.tolist(), plain.ids.tolist(), plain.class_name(0)) == (None, [1], [0], "0")
+    assert len(Results.from_supervision(supervision.Detections.empty(), frame.orig_img)) == 0
+    compact = getattr(supervision, "CompactMask", None)
+    if compact is not None:
+        detections.mask = compact.from_dense(detections.mask, detections.xyxy, image_shape=frame.orig_shape)
+        assert Results.from_supervision(detections, frame.orig_img).masks.data.shape == three_masks().shape
+    with pytest.raises(InputError, match="masks of"):
+        Results.from_supervision(shuffled, frame.orig_img[:10])
 
 
 @pytest.mark.parametrize(("package", "verb"), [("pandas", "to_df"), ("supervision", "to_supervision")])

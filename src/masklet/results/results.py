@@ -398,6 +398,8 @@ class Results:
     def to_supervision(self) -> supervision.Detections:
         """Convert to `supervision.Detections`; `prompt_id` and `class_name` are in its `data`.
 
+        On a frame of a video `tracker_id` is the object's id, which annotators color by and zones count.
+
         Raises:
             MissingExtraError: if supervision is not installed (extra `supervision`).
         """
@@ -413,7 +415,50 @@ class Results:
             mask=None if self.masks is None else self.masks.data,
             confidence=self.scores,
             class_id=self.classes.astype(int),
+            tracker_id=None if self.frame_idx is None else self.ids.astype(int),
             data={"class_name": names, "prompt_id": self.ids},
+        )
+
+    @classmethod
+    def from_supervision(
+        cls,
+        detections: supervision.Detections,
+        image: npt.NDArray[np.uint8],
+        *,
+        path: str = "image",
+        frame_idx: int | None = None,
+    ) -> Results:
+        """Convert `supervision.Detections` of an image (H, W, 3) RGB, row by row in their order.
+
+        `ids` are those of its tracker, else `prompt_id` in its `data`, else 0, 1, ...; `frame_idx` makes it a frame of
+        a video, whose ids go back to supervision as `tracker_id`.
+
+        Example:
+            >>> results = Results.from_supervision(tracker.update(detections), rgb, frame_idx=7)  # doctest: +SKIP
+
+        Raises:
+            InputError: if the masks are not of the image's size.
+        """
+        count, data = len(detections), detections.data
+        masks = None if detections.mask is None else np.asarray(detections.mask, bool)  # they may be compressed
+        if masks is not None and count and masks.shape[1:] != image.shape[:2]:
+            raise InputError(
+                f"masks of {masks.shape[1:]} are not of the image, which is {image.shape[:2]}: resize them"
+            )
+        classes = np.zeros(count, np.int32) if detections.class_id is None else detections.class_id.astype(np.int32)
+        names = [str(name) for name in data.get("class_name", [])] or [str(number) for number in classes]
+        scores = np.ones(count, np.float32) if detections.confidence is None else detections.confidence
+        ids = detections.tracker_id if detections.tracker_id is not None else data.get("prompt_id", np.arange(count))
+        return cls(
+            image,
+            path,
+            None if masks is None else Masks(masks),
+            scores,
+            ids=np.asarray(ids, np.int32),
+            classes=classes,
+            names=dict(zip(classes.tolist(), names, strict=True)) or {0: "object"},
+            frame_idx=frame_idx,
+            xyxy=detections.xyxy,
         )
 
 
