@@ -91,6 +91,24 @@ def test_a_network_is_tried_once_on_a_machine(
     assert trials.count == 1
 
 
+def test_of_two_processes_that_try_a_network_the_first_decides(
+    trials: Trials, loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cache" / choose_precision.TRIALS_FILE
+    first = choose(loaded)
+    written = file.read_text()
+    file.unlink()
+    monkeypatch.setattr(choose_precision, "_trials", {})
+
+    def slower_process(network: object) -> Bf16Trial:
+        file.write_text(written)
+        return Bf16Trial(SLOWER, SLOWER)
+
+    monkeypatch.setattr(bf16_trial, "try_bf16", slower_process)
+    assert choose(loaded) == first
+    assert file.read_text() == written
+
+
 def test_other_weights_sizes_and_machines_are_tried_by_themselves(
     trials: Trials, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

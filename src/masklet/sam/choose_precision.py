@@ -94,22 +94,34 @@ def encode_gflop(network: SAM1 | SAM2) -> float:
 
 
 def _stored_trial(loaded: LoadedModel) -> Bf16Trial:
-    """Return what was measured of a network on such a machine, from the cache folder or by a trial that is stored."""
-    from masklet.sam.bf16_trial import Bf16Comparison, Bf16Trial, try_bf16
+    """Return what was measured of a network on such a machine, from the cache folder or by a trial that is stored.
 
-    file = cache_dir() / TRIALS_FILE
+    Of processes that try a network at the same time, the one that ends first decides for all.
+    """
+    from masklet.sam.bf16_trial import try_bf16
+
+    file, key = cache_dir() / TRIALS_FILE, _trial_key(loaded)
     trials = _trials.setdefault(file, {})
-    with suppress(FileNotFoundError, *decoder_errors()):  # a damaged file is measured and written again
-        for key, doc in json.loads(file.read_text(encoding="utf-8")).items():
-            attention = None if doc["attention"] is None else Bf16Comparison(**doc["attention"])
-            trials.setdefault(key, Bf16Trial(Bf16Comparison(**doc["image"]), attention))
-    key = _trial_key(loaded)
+    trials.update(_read_trials(file))
     if key not in trials:
         log.info("trying %s in fp32 and bf16, once on this machine", loaded.name)
         trials[key] = try_bf16(loaded.network)
+        trials.update(_read_trials(file))
         with suppress(OutputError):
             write_text(file, json.dumps({name: asdict(trial) for name, trial in trials.items()}, indent=1))
     return trials[key]
+
+
+def _read_trials(file: Path) -> dict[str, Bf16Trial]:
+    """Read what was measured, by `_trial_key`; a file that is not there or damaged holds nothing."""
+    from masklet.sam.bf16_trial import Bf16Comparison, Bf16Trial
+
+    trials: dict[str, Bf16Trial] = {}
+    with suppress(FileNotFoundError, *decoder_errors()):
+        for key, doc in json.loads(file.read_text(encoding="utf-8")).items():
+            attention = None if doc["attention"] is None else Bf16Comparison(**doc["attention"])
+            trials[key] = Bf16Trial(Bf16Comparison(**doc["image"]), attention)
+    return trials
 
 
 def _trial_key(loaded: LoadedModel) -> str:
