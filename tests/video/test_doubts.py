@@ -11,7 +11,7 @@ import torch
 
 from masklet.errors import InputError, PromptError, SourceError, StateError
 from masklet.video import Session
-from masklet.video.doubts import Doubt, Observation, disagreements, doubt_signals, observe, rank_doubts, visible_shares
+from masklet.video.doubts import Doubt, Observation, disagreements, doubt_signals, observe, rank_doubts
 from masklet.video.memory_bank import FrameState
 
 Open = Callable[..., Session]
@@ -57,35 +57,6 @@ def test_neighbors_are_one_doubt_and_events_are_ranked() -> None:
     for t in range(45, 48):
         track[t] = replace(track[t], iou=0.1)
     assert [round(doubt.frame_idx, -1) for doubt in rank_doubts(track, 2)] in ([50, 20], [40, 20])
-
-
-def test_a_run_of_doubts_is_named_where_it_begins_and_behind_a_prompt_in_it() -> None:
-    track = steady()
-    for t in range(20, 36):
-        track[t] = replace(track[t], iou=0.4)
-    assert rank_doubts(track, 1)[0].frame_idx in (20, 21, 22)
-    track[24] = replace(track[24], prompted=True)
-    assert rank_doubts(track, 1)[0].frame_idx in range(26, 30)  # what a correction before 24 resolves ends there
-
-
-def test_a_correction_before_an_object_vanishes_resolves_nothing_after_it() -> None:
-    track = steady()
-    for t in range(21, 31):
-        track[t] = replace(track[t], iou=0.5)
-    track[20] = replace(track[20], iou=0.7)
-    assert rank_doubts(track, 1)[0].frame_idx in (20, 21, 22)
-    track[22] = replace(track[22], area=0.0, object_score=-3.0, iou=0.0)
-    assert rank_doubts(track, 1)[0].frame_idx in (23, 24, 25)
-
-
-def test_an_object_that_comes_out_is_named_when_it_can_be_seen() -> None:
-    track = steady()
-    for t in range(20, 24):
-        track[t] = replace(track[t], area=60.0, iou=0.3, object_score=1.0)
-    for t in range(24, 32):
-        track[t] = replace(track[t], iou=0.5, object_score=3.0)
-    assert rank_doubts(track, 1)[0].frame_idx == 24
-    assert min(visible_shares(track)[24:]) > 0.6 > 0.1 > max(visible_shares(track)[20:24])
 
 
 def test_observations_may_come_in_any_order_and_frames_may_be_missing() -> None:

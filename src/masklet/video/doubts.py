@@ -13,21 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from masklet.errors import InputError
 
-__all__ = [
-    "REASONS",
-    "WEIGHTS",
-    "Doubt",
-    "Observation",
-    "disagreements",
-    "doubt_signals",
-    "observe",
-    "rank_doubts",
-    "visible_shares",
-]
+__all__ = ["REASONS", "WEIGHTS", "Doubt", "Observation", "disagreements", "doubt_signals", "observe", "rank_doubts"]
 
 Floats = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.bool_]
@@ -56,18 +45,10 @@ WEIGHTS = {
 """Chosen by errors of the built-in model on synthetic clips of another seed than the benchmark's; not `backward`."""
 MIN_REASON = 0.05
 """A signal that adds less than this to a score is no reason."""
-REACH = 12
-"""Frames before and after a correction beyond which it resolves nothing."""
-AFTER, AFTER_FRAMES = 0.45, 5.0
-"""A correction resolves this part of the doubts on later frames, less by a factor of e after so many frames."""
-BEFORE, BEFORE_FRAMES = 0.22, 2
-"""And this part on so many frames before it."""
-MIN_SHARE, FULL_SHARE, MAX_HARM = 0.3, 0.8, 0.3
-"""Visible shares of an object where its correction begins to help, and where it helps fully; below, it harms."""
-UNSURE_COST, UNSURE_SCORE = 0.6, 1.5
-"""What of a share is not the object at an object score (a logit) of 0, less by a factor of e at the second score."""
-WRONG_COST = 0.5
-"""What of a share is not the object at a predicted IoU of 0."""
+RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
+"""Frames after and before a correction at which what it resolves falls by a factor of e, and beyond which it ends."""
+CONTESTED_POWER = 0.07
+"""How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
 MIN_DISTANCE = 3
 """Frames between two doubts at least: corrections of neighbors show the model the same."""
 MIN_RESOLVED = 0.1
@@ -199,31 +180,27 @@ def doubt_signals(
     for name, change in changes.items():
         change[~(visible & seen_before)] = 0
         past = np.concatenate([np.zeros(USUAL_FRAMES), change[:-1]])
-        usual = np.median(sliding_window_view(past, USUAL_FRAMES), axis=1)
+        usual = np.median(np.lib.stride_tricks.sliding_window_view(past, USUAL_FRAMES), axis=1)
         signals[name] = 1 - np.exp(-np.maximum(change - usual, 0))
     return {name: signals[name] for name in REASONS}
 
 
-def visible_shares(track: Sequence[Observation]) -> Floats:
-    """Estimate which share (T,) of an object can be seen on each frame: of its usual area, at most all of it.
+def correctable_shares(track: Sequence[Observation]) -> Floats:
+    """Return which share (T,) of an object can be corrected on each frame: of its usual area, at most all of it.
 
-    The usual area is the median of all masks or of those on prompted frames, whichever is smaller: a mask on the wrong
-    object may be large, and an object that goes away gets smaller.
-    Trackers put the mask of a hidden object on what hides it, with a low object score and predicted IoU; so a share
-    counts less there. Where an object has no mask, hardly any of it can be seen.
+    Where the object has no mask, it is as likely as its object score says. On the frames in which an object is hidden
+    there is nothing to correct, and trackers often put its mask on what hides it.
 
     Example:
-        >>> track = [Observation(t, 1, 1.0, 9.0, area, 0, 0) for t, area in enumerate([100.0, 100.0, 25.0, 0.0, 400.0])]
-        >>> visible_shares(track).round(2).tolist()
-        [1.0, 1.0, 0.25, 0.0, 1.0]
+        >>> track = [Observation(t, 1, 0.9, 8.0, area, 0, 0) for t, area in enumerate([100.0, 100.0, 25.0, 400.0])]
+        >>> correctable_shares(track).tolist()
+        [1.0, 1.0, 0.25, 1.0]
     """
-    values = [(one.area, one.object_score, one.iou) for one in track]
-    area, score, iou = np.array(values, np.float64).reshape(-1, 3).T
-    known = np.array([one.prompted for one in track]) & (area > 0)
-    usual = min((float(np.median(area[some])) for some in (known, area > 0) if some.any()), default=1.0)
-    sure = 1 - UNSURE_COST * np.exp(-np.maximum(score, 0) / UNSURE_SCORE)
-    right = 1 - WRONG_COST * (1 - np.clip(iou, 0, 1))
-    return np.asarray(np.minimum(area / usual, 1) * sure * right)
+    values = [(one.area, one.object_score, one.contested) for one in track]
+    area, score, contested = np.array(values, np.float64).reshape(-1, 3).T
+    usual = float(np.median(area[area > 0])) if (area > 0).any() else 1.0
+    likely = 1 / (1 + np.exp(-np.clip(score, -50, 50)))
+    return np.where(area > 0, np.minimum(area / usual, 1) * (1 - np.clip(contested, 0, 1)) ** CONTESTED_POWER, likely)
 
 
 def rank_doubts(
@@ -234,11 +211,11 @@ def rank_doubts(
     """Return doubts about tracked frames, those first whose correction resolves most.
 
     The score of an object on a frame is 1 - exp(-s), with s the sum of its `doubt_signals` times their `WEIGHTS`. A
-    correction resolves it there and in part on the frames around, on later ones farther than on earlier ones, up to
-    the next prompt. It does so where the object can be seen (`visible_shares`): corrected on a frame that shows a
-    sliver of it, trackers lose it more than before. So each doubt is the frame that resolves most of the scores, all
-    objects together, that no doubt before it in the list has resolved; neighboring frames of one event are one doubt
-    (`MIN_DISTANCE`), about the object with most to resolve there. Observations may come in any order.
+    correction acts on the frames around it as well, on later ones farther than on earlier ones, and so did the prompts
+    given; and it acts the more, the more of the object can be seen (`correctable_shares`). So each doubt is the frame
+    that resolves most of the scores, all objects together, that no prompt and no doubt before it in the list has
+    resolved; neighboring frames of one event are one doubt (`MIN_DISTANCE`), about the object with most to resolve
+    there. Observations may come in any order.
 
     Example:
         >>> track = [Observation(t, 1, 0.9, 8.0, 100.0, 10.0 + 40 * (t > 3), 10.0, prompted=t == 0) for t in range(6)]
@@ -258,32 +235,27 @@ def rank_doubts(
     first = min(track[0].frame_idx for track in tracks.values()) - REACH  # no window of REACH frames leaves the arrays
     length = max(track[-1].frame_idx for track in tracks.values()) + REACH + 1 - first
     offsets = np.arange(-REACH, REACH + 1)
-    resolved = np.where(offsets > 0, AFTER * np.exp(-offsets / AFTER_FRAMES), BEFORE * (offsets >= -BEFORE_FRAMES))
-    resolved[REACH] = 0
+    falloff = np.exp(-np.abs(offsets) / np.where(offsets < 0, RESOLVED_BEFORE, RESOLVED_AFTER))
     parts_NST = np.zeros((len(tracks), len(REASONS), length))
-    help_NT, prompted_NT, parted_NT = np.zeros((3, len(tracks), length))
+    open_NT = np.ones((len(tracks), length))
+    shares_NT = np.zeros_like(open_NT)
     for row, track in enumerate(tracks.values()):
         columns = [one.frame_idx - first for one in track]
         signals = doubt_signals(track, disagreement)
         parts_NST[row][:, columns] = [WEIGHTS[name] * values for name, values in signals.items()]
-        prompted_NT[row, columns] = [one.prompted for one in track]
-        parted_NT[row, columns] = [one.prompted or not one.area for one in track]
-        shares_T = visible_shares(track)
-        help_NT[row, columns] = np.clip((shares_T - MIN_SHARE) / (FULL_SHARE - MIN_SHARE), -MAX_HARM, 1)
+        for t in (one.frame_idx - first for one in track if one.prompted):
+            open_NT[row, t - REACH : t + REACH + 1] *= 1 - falloff
+        shares_NT[row, columns] = correctable_shares(track)
     scores_NT = 1 - np.exp(-parts_NST.sum(1))
-    open_NT = np.where(prompted_NT, 0, scores_NT)  # what no prompt, and no doubt in the list, has resolved
-    for row, t in np.argwhere(prompted_NT):
-        open_NT[row, t - REACH : t + REACH + 1] *= 1 - resolved
-    spans_NT = parted_NT.cumsum(1)  # frames that neither a prompt of the object nor its absence parts have one number
+    open_NT *= scores_NT  # what no prompt, and no doubt in the list, has resolved
     can_list_T = np.asarray((open_NT > 0).any(0))
     gains_NT, gains_T = np.zeros_like(open_NT), np.full(length, -1.0)
     begin, end = REACH, length - REACH
     listed: list[Doubt] = []
     while limit is None or len(listed) < limit:
-        nearby = slice(begin - REACH, end + REACH)
-        windows, spans = (sliding_window_view(one[:, nearby], 2 * REACH + 1, axis=1) for one in (open_NT, spans_NT))
-        reached = np.where(spans == spans_NT[:, begin:end, None], windows, 0)
-        gains_NT[:, begin:end] = open_NT[:, begin:end] + help_NT[:, begin:end] * (reached @ resolved)
+        nearby_NT = open_NT[:, begin - REACH : end + REACH]
+        windows = np.lib.stride_tricks.sliding_window_view(nearby_NT, 2 * REACH + 1, axis=1)
+        gains_NT[:, begin:end] = shares_NT[:, begin:end] * (windows @ falloff)
         gains_T[begin:end] = np.where(can_list_T[begin:end], gains_NT[:, begin:end].sum(0), -1)
         best = int(gains_T.argmax())
         if gains_T[best] < MIN_RESOLVED:
@@ -293,11 +265,7 @@ def rank_doubts(
         strength = sorted(zip((-parts_NST[row, :, event].max(1)).tolist(), REASONS.values(), strict=True))
         reasons = [reason for value, reason in strength if -value >= MIN_REASON] or [strength[0][1]]
         listed.append(Doubt(best + first, list(tracks)[row], float(scores_NT[row, best]), tuple(reasons)))
-        around = slice(best - REACH, best + REACH + 1)
-        same_span = spans_NT[:, around] == spans_NT[:, best, None]
-        open_NT[:, around] *= 1 - same_span * np.maximum(help_NT[:, best, None], 0) * resolved
-        open_NT[:, best] = 0
-        spans_NT[:, best:] += 1
+        open_NT[:, best - REACH : best + REACH + 1] *= 1 - shares_NT[:, best, None] * falloff
         can_list_T[event] = False
         begin, end = max(REACH, best - 2 * REACH), min(length - REACH, best + 2 * REACH)
     return listed
