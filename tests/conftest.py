@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +24,11 @@ os.environ["MASKLET_PRECISION_TRIAL"] = "0"  # a time decides no test; what asks
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the comparisons with transformers, all slow, before they import it: a hundred megabytes a process."""
-    ignored = collection_path.name.endswith("second_reference.py") and config.option.markexpr == "not slow"
-    return True if ignored else None
+    """Leave out files whose tests are all slow before they import transformers or a browser, 100 MB in each process."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return True if re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.MULTILINE) else None
 
 
 def pytest_collection_finish() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,10 @@ pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app'
 from masklet import open_project
 from masklet.app import AppOptions, run_app
 from masklet.errors import InputError
-from masklet.server import application
+from masklet.server import ServerOptions, application
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 TOKEN = "a-token-of-this-test"
 
@@ -36,8 +39,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     import webbrowser
 
     found: list[str] = []
+
+    def start_and_end(app: Starlette, options: ServerOptions, on_start: Callable[[int], None]) -> None:
+        on_start(options.port or 8123)
+        app.state.masklet.close()
+
     monkeypatch.setattr(webbrowser, "open", found.append)
-    monkeypatch.setattr(application, "run_server", lambda app, options, on_start: on_start(options.port or 8123))
+    monkeypatch.setattr(application, "run_server", start_and_end)
     monkeypatch.delenv("MASKLET_TOKEN", raising=False)
     return found
 

@@ -115,7 +115,7 @@ class Both:
         session = Sam2VideoInferenceSession(
             self.pixels, height, width, dtype=torch.float32, max_vision_features_cache_size=len(self.clip)
         )
-        session.cache = getattr(self, "cache_dir", session.cache)
+        session.cache = getattr(self, "cache", session.cache)
         return session
 
     def _tensors(self, one: PromptSpec) -> dict[str, torch.Tensor]:
