@@ -23,12 +23,33 @@ if TYPE_CHECKING:
 os.environ["MASKLET_PRECISION_TRIAL"] = "0"  # a time decides no test; what asks for a trial sets it again
 
 
+TESTS = Path(__file__).parent
+IMPORT_MUCH = (
+    "benchmark", "benchmarks_peers", "compat", "detect", "docs", "export", "exported", "train",
+    "cli/test_bench_models.py", "cli/test_demo.py", "cli/test_train.py", "datasets/test_other_readers.py",
+    "evaluate/test_image_clicks.py", "test_results.py", "test_sam_train.py",
+)  # fmt: skip
+"""Folders and files whose tests import pandas, transformers, onnxscript, OpenVINO or what optimizers need."""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out files whose tests are all slow before they import transformers or a browser, 100 MB in each process."""
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
         return None
     text = collection_path.read_text(encoding="utf-8")
     return True if re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.MULTILINE) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that import much in the middle, so that of two processes one alone needs memory for it.
+
+    With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done.
+    """
+    importing = {path for name in IMPORT_MUCH for path in [TESTS / name, *(TESTS / name).rglob("test_*.py")]}
+    much = [item for item in items if item.path in importing]
+    little = [item for item in items if item.path not in importing]
+    half = len(items) // 2
+    items[:] = [*little[:half], *much, *little[half:]]
 
 
 def pytest_collection_finish() -> None:
