@@ -83,6 +83,7 @@ def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, unin
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with pytest.raises(StateError, match=r"masklet annotate \d .*ended without an error message.*fewer workers"):
@@ -93,6 +94,7 @@ def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class 'blue' is unknown"):
         label(photos, tmp_path / "out", classes=["blue"], workers=2)
@@ -102,6 +104,7 @@ def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_models_are_made_once_per_worker_and_a_warning_reaches_the_main_process(photos: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.warns(MaskletWarning, match="image 1 of a worker") as caught:
@@ -120,6 +123,7 @@ class WarningBlobs(Blobs):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_interrupted_workers_hand_over_what_is_done_and_end(photos: Path, tmp_path: Path) -> None:
     options = AnnotateOptions(Blobs(), detector_masks=True, workers=2)
     inputs = [item for item in list_inputs(photos) if item.name != "broken"]
@@ -185,6 +189,7 @@ def test_other_options_are_refused_and_can_overwrite(photos: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_number_of_workers_may_change(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", batch=3, review_fraction=0)
     assert label(photos, tmp_path / "out", batch=2, workers=2, device="cpu").done_before == 9

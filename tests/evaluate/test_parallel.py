@@ -103,6 +103,7 @@ def no_process() -> Knows:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_the_error_of_one_video_ends_the_run_and_what_is_written_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
     with pytest.raises(SourceError, match="bad is bad"):
@@ -111,6 +112,7 @@ def test_the_error_of_one_video_ends_the_run_and_what_is_written_is_resumed(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_stopped_run_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
 
@@ -132,6 +134,7 @@ def dies(model: Knows, unit: str, *, on_progress: Callable[[], None]) -> list[st
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_process_ended_from_outside_raises_and_what_was_done_is_kept() -> None:
     kept: dict[int, tuple[Sequence[str], bool]] = {}
     units = {3: "ant", 5: "bee", 8: "bad"}
@@ -142,6 +145,7 @@ def test_a_process_ended_from_outside_raises_and_what_was_done_is_kept() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_invalid_arguments_are_named(two_videos: Path, tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", two_videos)
     with pytest.raises(InputError, match="workers=0"):
