@@ -148,6 +148,7 @@ def test_an_error_prints_what_was_done_and_is_raised(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
     eval_options: EvalOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
