@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,6 +199,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
         "masklet.evaluate.synthetic.BENCHMARK_CLIPS", (SyntheticClip("small", 0), SyntheticClip("small", 1))
     )
     monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
+    monkeypatch.setattr(SyntheticClip, "render", cache(SyntheticClip.render))
     return tmp_path
 
 
