@@ -28,7 +28,7 @@ TESTS = Path(__file__).parent
 IMPORT_MUCH = (
     "benchmark", "benchmarks_peers", "compat", "detect", "docs", "export", "exported", "train",
     "cli/test_bench_models.py", "cli/test_demo.py", "cli/test_train.py", "datasets/test_other_readers.py",
-    "evaluate/test_image_clicks.py", "test_results.py", "test_sam_train.py",
+    "evaluate/test_image_clicks.py", "models/sam2/test_checkpointing.py", "test_results.py", "test_sam_train.py",
 )  # fmt: skip
 """Folders and files whose tests import pandas, transformers, onnxscript, OpenVINO or what optimizers need."""
 

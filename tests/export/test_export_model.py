@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.networks import CONVNET, small_network
+from helpers.networks import network_to_export
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError, ModelError, OutputError
 from masklet.export import graph_files as module
@@ -22,7 +22,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
 
 def small_model(*, video: bool = True) -> LoadedModel:
-    network = small_network(CONVNET).eval() if video else small_sam1("mobile_sam")
+    network = network_to_export() if video else small_sam1("mobile_sam")
     return LoadedModel(network, "small", Path("small.pt"), None)
 
 

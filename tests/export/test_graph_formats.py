@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from helpers.networks import CONVNET, HIERA, small_network
+from helpers.networks import HIERA, network_to_export, small_network
 from masklet.cli.main import app
 from masklet.errors import InputError, MissingExtraError
 from masklet.export.export_model import ModelExportOptions, export_model
@@ -63,7 +63,7 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_every_format_holds_what_it_promises(format: str, precision: str, parts: str, tmp_path: Path) -> None:
-    loaded = LoadedModel(small_network(CONVNET).eval(), "small", Path("small.pt"), None)
+    loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
     options = ModelExportOptions(format=format, precision=precision, parts=parts)
     out = export_model(loaded, tmp_path / "out", options, images=[IMAGE])
     manifest = json.loads((out / "manifest.json").read_text())
@@ -82,7 +82,7 @@ def test_every_format_holds_what_it_promises(format: str, precision: str, parts:
 
 @pytest.mark.slow
 def test_the_command_prints_files_and_deviations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = LoadedModel(small_network(CONVNET).eval(), "small", Path("small.pt"), None)
+    loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
     monkeypatch.setattr("masklet.sam.model.load", lambda *given: loaded)
     command = ["export", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, command)

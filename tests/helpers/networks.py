@@ -39,6 +39,15 @@ def small_network(trunk: Trunk = HIERA, seed: int = 0) -> SAM2:
     return model
 
 
+def network_to_export() -> SAM2:
+    """A small network whose scores of presence are around one: near zero, rounding is a large part of them."""
+    model = small_network(CONVNET).eval()
+    with torch.no_grad():
+        last = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+        last.bias += 1
+    return model
+
+
 def random_image(seed: int = 0, count: int = 1) -> torch.Tensor:
     """Noise, as the networks see it."""
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
