@@ -104,10 +104,11 @@ def test_another_object_is_not_taken_for_a_lost_one() -> None:
 def test_an_object_that_returns_where_the_tracker_does_not_see_it_keeps_its_track() -> None:
     """Hidden for two frames, then detected before its track has ended, while the tracker still sees nothing."""
     oracle = Oracle(lost={2})
-    stream = track_all(make_video(6, two), oracle=oracle, max_missing_frames=20)
+    stream = track_all(make_video(6, two), oracle=oracle, max_missing_frames=20, max_objects=2)
     ids = [frame.ids.tolist() for frame in stream]
     assert ids == [[1, 2]] * 6
-    assert stream.track_history.num_started == 2
+    assert (stream.track_history.num_started, stream.track_history.rejected) == (2, 0)
+    assert stream.track_history[2].visible_frames == 2  # where it was detected first and again
     stream = track_all(make_video(6, two), oracle=Oracle(lost={2}), max_missing_frames=20, reidentify=False)
     assert [frame.ids.tolist() for frame in stream][-1] == [1, 2, 3]
 

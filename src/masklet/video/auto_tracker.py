@@ -245,7 +245,9 @@ class AutoTracker:
             match = associator.match_box(candidate.box, detection.class_id, matched_ids)
         if match.new:
             full = len(history.active) >= self.options.max_objects
-            if full and not any(track.truncated for track in history.active.values()):
+            lost = self._lost_tracks(detection.class_id) - matched_ids if self.options.reidentify else set()
+            may_be_known = any(track.truncated or id in lost for id, track in history.active.items())
+            if full and not may_be_known:
                 history.rejected += 1
                 return None
             obj, mask = _prompt_object(self.live.tracker, frame, detection, history.num_started + 1)
@@ -267,17 +269,17 @@ class AutoTracker:
             self._prompt_again(known.id, mask, None)
             known.extensions, known.truncated = known.extensions + 1, touches_edge
             return known.id
-        if full:
+        appearance = self._appearance(frame, mask) if self.options.reidentify else None
+        found = self.gallery.recognize(appearance, lost)
+        if full and found not in history.active:
             history.rejected += 1
             return None
-        appearance = self._appearance(frame, mask) if self.options.reidentify else None
-        lost = self.gallery.recognize(appearance, self._lost_tracks(detection.class_id) - matched_ids)
-        if lost is None:
+        if found is None:
             class_id, score, index = int(detection.class_id), float(detection.score), frame.index
             history.start_track(Track(obj.id, class_id, detection.name, score, first_frame=index, last_frame=index))
         else:
-            obj.id = lost
-            history.resume_track(lost, frame.index)
+            obj.id = found
+            history.resume_track(found, frame.index)
         if obj.id in self.live.tracker.objects:  # it is out of sight, and its first memory stays
             self._prompt_again(obj.id, mask, None)
         else:
