@@ -50,7 +50,7 @@ RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
 CONTESTED_POWER = 0.07
 """How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
 MIN_DISTANCE = 3
-"""Frames between two doubts at least: corrections of neighbors show the model the same."""
+"""Frames between two doubts, or a doubt and a prompt, at least: corrections of neighbors show the model the same."""
 MIN_RESOLVED = 0.1
 """Doubts that resolve less than this, in frames of full doubt, are not listed."""
 PRESENCE_SCALE = 4.0
@@ -215,7 +215,7 @@ def rank_doubts(
     given; and it acts the more, the more of the object can be seen (`correctable_shares`). So each doubt is the frame
     that resolves most of the scores, all objects together, that no prompt and no doubt before it in the list has
     resolved; neighboring frames of one event are one doubt (`MIN_DISTANCE`), about the object with most to resolve
-    there. Observations may come in any order.
+    there, and those of a prompt have none. Observations may come in any order.
 
     Example:
         >>> track = [Observation(t, 1, 0.9, 8.0, 100.0, 10.0 + 40 * (t > 3), 10.0, prompted=t == 0) for t in range(6)]
@@ -243,9 +243,10 @@ def rank_doubts(
         columns = [one.frame_idx - first for one in track]
         signals = doubt_signals(track, disagreement)
         parts_NST[row][:, columns] = [WEIGHTS[name] * values for name, values in signals.items()]
+        shares_NT[row, columns] = correctable_shares(track)
         for t in (one.frame_idx - first for one in track if one.prompted):
             open_NT[row, t - REACH : t + REACH + 1] *= 1 - falloff
-        shares_NT[row, columns] = correctable_shares(track)
+            shares_NT[row, t - MIN_DISTANCE + 1 : t + MIN_DISTANCE] = 0
     scores_NT = 1 - np.exp(-parts_NST.sum(1))
     open_NT *= scores_NT  # what no prompt, and no doubt in the list, has resolved
     can_list_T = np.asarray((open_NT > 0).any(0))
