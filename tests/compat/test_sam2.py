@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from masklet.compat.sam2.build_sam import (
     build_sam2_video_predictor,
 )
 from masklet.compat.sam2.sam2_image_predictor import SAM2ImagePredictor
-from masklet.compat.segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from masklet.compat.segment_anything import Sam, SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
+from masklet.compat.segment_anything.utils.onnx import SamOnnxModel
+from masklet.compat.segment_anything.utils.transforms import ResizeLongestSide
 from masklet.errors import CheckpointError, InputError, PromptError, StateError
+from masklet.nn.meta_init import network_from_state
 
 BOX = np.array([100, 60, 220, 180])
 SMALL = {"hydra_overrides_extra": ["++model.image_size=128"]}
@@ -191,3 +195,83 @@ def test_segment_anything_has_bool_masks(image: np.ndarray) -> None:
         sam_model_registry["vit_b"]()
     with pytest.raises(CheckpointError, match="not sam_vit_b"):
         sam_model_registry["vit_b"](checkpoint="builtin")
+
+
+@pytest.fixture(scope="module")
+def sam() -> Sam:
+    network = small_sam1("sam_vit_b")
+    return network_from_state(Sam, network.config, network.state_dict())
+
+
+def test_a_network_is_called_with_several_images(sam: Sam, image: np.ndarray) -> None:
+    transform = ResizeLongestSide(sam.image_encoder.img_size)
+    boxes = torch.tensor([BOX.tolist(), [20, 10, 90, 200]])
+    batch = [
+        {
+            "image": torch.as_tensor(transform.apply_image(one)).permute(2, 0, 1),
+            "boxes": transform.apply_boxes_torch(boxes[:count], one.shape[:2]),
+            "original_size": one.shape[:2],
+        }
+        for one, count in ((image, 2), (image[:, :200], 1))
+    ]
+    first, second = sam(batch, multimask_output=False)
+    assert list(first) == ["masks", "iou_predictions", "low_res_logits"]
+    assert (first["masks"].shape, second["masks"].shape) == ((2, 1, 240, 320), (1, 1, 240, 200))
+    predictor = SamPredictor(sam)
+    predictor.set_image(image)
+    masks, scores, _ = predictor.predict_torch(None, None, boxes=batch[0]["boxes"], multimask_output=False)
+    assert torch.equal(first["masks"], masks)
+    assert torch.allclose(first["iou_predictions"], scores, atol=1e-5)
+
+
+def test_the_decoder_is_exported(sam: Sam, image: np.ndarray, tmp_path: Path) -> None:
+    """The calls of the notebook on ONNX, and its graph beside the network itself."""
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    size, grid = sam.prompt_encoder.embed_dim, sam.prompt_encoder.image_embedding_size
+    dummy = {
+        "image_embeddings": torch.randn(1, size, *grid),
+        "point_coords": torch.rand(1, 5, 2) * 64,
+        "point_labels": torch.tensor([[1.0, 0, 2, 3, -1]]),
+        "mask_input": torch.randn(1, 1, *(4 * side for side in grid)),
+        "has_mask_input": torch.ones(1),
+        "orig_im_size": torch.tensor([150.0, 225.0]),
+    }
+    model = SamOnnxModel(sam, return_single_mask=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter of graphs with inputs of any size is an older one
+        torch.onnx.export(
+            model,
+            tuple(dummy.values()),
+            tmp_path / "sam.onnx",
+            input_names=list(dummy),
+            output_names=["masks", "iou_predictions", "low_res_masks"],
+            dynamic_axes={"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    session = runtime.InferenceSession(tmp_path / "sam.onnx")
+    predictor = SamPredictor(sam)
+    predictor.set_image(image)
+    coords = predictor.transform.apply_coords(np.array([[[150.0, 120], [0, 0]]]), image.shape[:2])
+    inputs = {
+        **{name: torch.zeros_like(value) for name, value in dummy.items()},
+        "image_embeddings": predictor.get_image_embedding(),
+        "point_coords": torch.from_numpy(coords).float(),
+        "point_labels": torch.tensor([[1.0, -1]]),
+        "orig_im_size": torch.tensor([240.0, 320.0]),
+    }
+    masks, scores, _ = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    native, native_scores, _ = predictor.predict(np.array([[150, 120]]), np.array([1]), return_logits=True)
+    best = native_scores.argmax()
+    assert masks.shape == (1, 1, 240, 320)
+    assert masks[0, 0] == pytest.approx(native[best], abs=1e-3)
+    assert scores.item() == pytest.approx(native_scores[best], abs=1e-4)
+
+
+def test_what_notebooks_look_at(predictor: SAM2ImagePredictor) -> None:
+    features = predictor._features
+    side = predictor.model.still_image_size
+    assert features["image_embed"].shape[-1] == side // 16
+    assert [level.shape[-1] for level in features["high_res_feats"]] == [side // 4, side // 8]
+    assert SAM2AutomaticMaskGenerator(predictor.model, min_mask_region_area=25.0).options.min_mask_region_area == 25

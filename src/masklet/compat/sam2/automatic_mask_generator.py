@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class SAM2AutomaticMaskGenerator:
         crop_overlap_ratio: float = 512 / 1500,
         crop_n_points_downscale_factor: int = 1,
         point_grids: list[npt.NDArray[np.floating[Any]]] | None = None,
-        min_mask_region_area: int = 0,
+        min_mask_region_area: float = 0,
         output_mode: str = "binary_mask",
         use_m2m: bool = False,
         multimask_output: bool = True,
@@ -65,7 +66,7 @@ class SAM2AutomaticMaskGenerator:
             crop_overlap_ratio=crop_overlap_ratio,
             crop_n_points_downscale_factor=crop_n_points_downscale_factor,
             point_grids=point_grids,
-            min_mask_region_area=min_mask_region_area,
+            min_mask_region_area=math.ceil(min_mask_region_area),
             output_mode=output_mode,  # type: ignore[arg-type]  # checked there
             use_m2m=use_m2m,
             multimask_output=multimask_output,

@@ -66,6 +66,14 @@ class SAM2ImagePredictor:
         """Where the network is."""
         return self.native.device
 
+    @property
+    def _features(self) -> dict[str, Any]:
+        """The features of the image, which the notebooks of sam2 look at."""
+        features = self.native.features
+        if features is None:
+            return {"image_embed": None, "high_res_feats": None}
+        return {"image_embed": features.embed_BCHW, "high_res_feats": list(reversed(features.high_res_features))}
+
     def set_image(self, image: npt.NDArray[np.uint8] | Image.Image) -> None:
         """Encode an image: (H, W, 3) RGB uint8, or a PIL image.
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import partial
 from os import PathLike
 
+from masklet.compat.segment_anything.sam_network import Sam
 from masklet.errors import CheckpointError, InputError
 from masklet.load_model import load
 from masklet.models.sam1 import SAM1
+from masklet.nn.meta_init import network_from_state
 
 __all__ = ["build_sam", "build_sam_vit_b", "build_sam_vit_h", "build_sam_vit_l", "sam_model_registry"]
 
 
-def build_network(kind: str, checkpoint: str | PathLike[str] | None = None) -> SAM1:
+def build_network(kind: str, checkpoint: str | PathLike[str] | None = None) -> Sam:
     """Load the network of a checkpoint, which must be of `kind`: vit_b, vit_l, vit_h or vit_t (MobileSAM).
 
     Raises:
@@ -25,7 +27,7 @@ def build_network(kind: str, checkpoint: str | PathLike[str] | None = None) -> S
     wanted = "mobile_sam" if kind == "vit_t" else f"sam_{kind}"
     if loaded.name != wanted or not isinstance(loaded.network, SAM1):
         raise CheckpointError(f"{loaded.path} is {loaded.name}, not {wanted}: give its own name in the registry")
-    return loaded.network
+    return network_from_state(Sam, loaded.network.config, loaded.network.state_dict())
 
 
 build_sam_vit_h = build_sam = partial(build_network, "vit_h")

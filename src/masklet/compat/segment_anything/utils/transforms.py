@@ -27,7 +27,7 @@ class ResizeLongestSide:
         """Resize an image (H, W, 3) uint8."""
         height, width = self.get_preprocess_shape(image.shape[0], image.shape[1], self.target_length)
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(resized)
+        return np.array(resized)  # writable, as PyTorch wants arrays
 
     def apply_coords(self, coords: npt.NDArray[Any], original_size: tuple[int, ...]) -> npt.NDArray[np.float64]:
         """Scale points (..., 2) in pixels of an image of (height, width)."""
