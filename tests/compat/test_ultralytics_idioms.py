@@ -84,6 +84,25 @@ IDIOMS: list[tuple[str, str, Check]] = [
     ("r.cpu().numpy().boxes.xyxy", "r.boxes.xyxy", lambda got: isinstance(got, np.ndarray)),
     ('r.to("cpu").masks', "r.masks", lambda got: len(got) == 1),
     ("r.verbose()", "len(r)", lambda got: got in ("1 0, ", 1)),
+    ("r.boxes.xywh", "r.boxes.xywh", lambda got: abs(np.asarray(got)[0] - [160, 120, 120, 120]).max() < 8),
+    ("r.boxes.xyxyn", "r.boxes.xyxyn", lambda got: 0 < float(got.min()) <= float(got.max()) < 1),
+    ("r.masks[0].xy", "r[0].masks.xy", lambda got: len(got) == 1),
+    ("model.task", "sam.info().name", lambda got: got == "segment"),
+    (
+        'model("dog.jpg", points=[160, 120], labels=[1])',
+        'sam("dog.jpg", points=[160, 120], labels=[1])',
+        lambda got: len(got[0]) == 1,
+    ),
+    (
+        'model("dog.jpg", points=[[160, 120], [275, 45]])',
+        'sam("dog.jpg", points=[[160, 120], [275, 45]])',
+        lambda got: len(got[0]) == 2,
+    ),
+    (
+        'model("dog.jpg", points=[[[160, 120], [20, 20]]], labels=[[1, 0]])',
+        'sam("dog.jpg", points=[[[160, 120], [20, 20]]], labels=[[1, 0]])',
+        lambda got: len(got[0]) == 1,
+    ),
     ("(r.probs, r.keypoints, r.obb)", "(r.boxes, r.masks)", lambda got: got == (None, None, None)),
 ]
 

@@ -4,6 +4,7 @@ model               SAM, YOLO, FastSAM
 engine.results      Results, Boxes, Masks: torch tensors, BGR
 models.sam          Predictor, SAM2Predictor, SAM2VideoPredictor, SAM2DynamicInteractivePredictor
 data.annotator      auto_annotate
+tracking            objects and their ids through the frames of a video
 arguments, sources, outputs     keywords, what images are read from, what is written
 
 Written from the public documentation of ultralytics; docs/compat.md lists what differs.

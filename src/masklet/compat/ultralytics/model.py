@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from masklet.compat.ultralytics.arguments import PredictArgs, PromptValue, parse
 from masklet.compat.ultralytics.engine.results import Results
 from masklet.compat.ultralytics.outputs import PredictOutputs
 from masklet.compat.ultralytics.sources import InputImage, Source, open_source
+from masklet.compat.ultralytics.tracking import ObjectTracks, open_tracker
 from masklet.errors import InputError
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, preset
 from masklet.media import SourceImage
@@ -53,9 +55,8 @@ SAM_WAYS: Mapping[str, str] = {
     "val": "write model.native.val(data), of masklet.SAM",
 }
 DETECTOR_WAYS: Mapping[str, str] = {
-    **SAM_WAYS,
+    **{name: way for name, way in SAM_WAYS.items() if name != "track"},
     "export": "detectors run in PyTorch; masklet.SAM(...).export(folder) writes a SAM",
-    "track": "write masklet.SAM(...).track(video, detector=masklet.detect.open_detector('yolov8n-seg.pt'))",
     "train": "masklet trains no detectors; masklet.SAM(...).train(data, epochs=20) trains a SAM",
     "tune": "masklet trains no detectors; masklet.SAM(...).train(data, epochs=20) trains a SAM",
     "val": "masklet measures no detectors; masklet.SAM(...).val(data) measures a SAM",
@@ -242,6 +243,9 @@ class SAM(_Model):
 class _Detector(_Model):
     """What the detectors share."""
 
+    _tracks: ObjectTracks | None = None
+    _tracks_for: tuple[str, str] | None = None
+
     @property
     def names(self) -> dict[int, str]:
         """Class number to name."""
@@ -251,6 +255,47 @@ class _Detector(_Model):
     @property
     def _network(self) -> object:
         return self.native.detector.network
+
+    def track(
+        self,
+        source: Source | None = None,
+        stream: bool = False,
+        persist: bool = False,
+        tracker: str | PathLike[str] = "botsort.yaml",
+        **kwargs: Any,
+    ) -> Any:
+        """Detect and follow the objects of a video: a list of one `Results` per frame, with `stream` an iterator.
+
+        `results.boxes.id` are the ids of the visible objects. With `persist` the frames of a call come after those of
+        the call before. Objects are followed by the memory of a SAM 2: by the model inside masklet for
+        `tracker="botsort.yaml"` and "bytetrack.yaml", or by another one, such as "sam2.1_t.pt".
+
+        Example:
+            >>> results = model.track("street.mp4", stream=True)  # doctest: +SKIP
+            >>> for r in results:  # doctest: +SKIP
+            ...     r.boxes.id.int().tolist()
+
+        Raises:
+            SourceError: if the source cannot be read.
+            InputError: if there is no source, a keyword is unknown or impossible here, or the tracker is another one.
+            ModelError: if the tracker is for images only.
+        """
+        if source is None:
+            raise InputError("there is no source; give source=..., such as source='street.mp4'")
+        args = parse_predict_args({**self.overrides, **kwargs}, allowed=self.allowed)
+        wanted = (os.fspath(tracker), resolve_device(args.device))
+        if not persist or self._tracks is None or self._tracks_for != wanted:
+            self._tracks, self._tracks_for = ObjectTracks(open_tracker(tracker, args.device)), wanted
+        results = self._follow(open_source(source, args.vid_stride), self._tracks, args)
+        return results if stream else list(results)
+
+    def _follow(self, images: Iterator[InputImage], tracks: ObjectTracks, args: PredictArgs) -> Iterator[Results]:
+        detect = self._image_function(args, {})
+        with PredictOutputs(args, self.task) as outputs:
+            for image in images:
+                results = Results.from_native(tracks.step(image, detect)[: args.max_det], tracked=True)
+                outputs.add(results, image)
+                yield results
 
 
 class YOLO(_Detector):

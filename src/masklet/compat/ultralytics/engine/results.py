@@ -248,8 +248,12 @@ class Results:
         )
 
     @classmethod
-    def from_native(cls, native: NativeResults, classes: npt.NDArray[np.integer[Any]] | None = None) -> Results:
+    def from_native(
+        cls, native: NativeResults, classes: npt.NDArray[np.integer[Any]] | None = None, *, tracked: bool = False
+    ) -> Results:
         """Make results of those of masklet; `classes` (N,) replace theirs, each named by its number.
+
+        If they are `tracked`, boxes have their ids.
 
         Example:
             >>> masks = NativeMasks(np.ones((1, 4, 6), bool))
@@ -262,7 +266,10 @@ class Results:
             native = replace(native, classes=np.asarray(classes, np.int32), names=names)
         made = cls.__new__(cls)
         made.native = native
-        made.boxes = Boxes(torch.from_numpy(native.boxes.data), native.orig_shape)
+        rows = native.boxes.data
+        if tracked and len(native):
+            rows = np.insert(rows, 4, native.ids, axis=1)
+        made.boxes = Boxes(torch.from_numpy(rows), native.orig_shape)
         made.masks = None
         if native.masks is not None and len(native):
             made.masks = Masks(torch.from_numpy(np.require(native.masks.data, requirements="W")), native.orig_shape)
