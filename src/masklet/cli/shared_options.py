@@ -283,7 +283,7 @@ def track_options(
     """Read the options of `--memory`, `--memories` and `--pointers`, and of overlapping objects.
 
     Raises:
-        InputError: if there is no such memory policy, or it has a number of memories of its own.
+        InputError: if there is no such memory policy, or it decides itself how many memories there are.
     """
     from masklet.video import RecentFrames, TrackOptions
 
