@@ -146,7 +146,8 @@ def test_every_item_once_with_the_bytes_of_one_process(
         summary = merge_batch(out, source=ItemSource([source], kind))
         assert (summary.failed, summary.missing) == (0, 0)
         assert summary.done == len(list(source.iterdir()))
-        assert not [path for path in (out / ".masklet").rglob("*") if path.is_file()]
+        left = [path for path in (out / ".masklet").rglob("*") if path.is_file()]
+        assert all(path.name.startswith(".") for path in left)  # of a process that was killed while it wrote a lease
         if kind == "images":
             assert kills >= 1
             runs = Counter((tmp_path / f"{kind}-out-state" / "items").read_text().split())
