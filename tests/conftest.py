@@ -26,7 +26,7 @@ os.environ["MASKLET_PRECISION_TRIAL"] = "0"  # a time decides no test; what asks
 
 TESTS = Path(__file__).parent
 IMPORT_MUCH = (
-    "benchmark", "benchmarks_peers", "compat", "detect", "docs", "export", "exported", "train",
+    "benchmark", "benchmarks_peers", "compat", "detect", "docs", "export", "exported", "scale", "train",
     "cli/test_bench_models.py", "cli/test_demo.py", "cli/test_train.py", "datasets/test_other_readers.py",
     "evaluate/test_image_clicks.py", "models/sam2/test_checkpointing.py", "test_results.py", "test_sam_train.py",
 )  # fmt: skip

@@ -45,7 +45,7 @@ class Oracle(synthetic_truth.Oracle):
     def __init__(self, labels: np.ndarray, shift: int = 0) -> None:
         super().__init__(np.zeros((0, *labels.shape[1:]), bool), labels, shift=shift)
 
-    def session(self, source: Any) -> synthetic_truth.Oracle:
+    def session(self, source: Any, *, options: object = None) -> synthetic_truth.Oracle:
         assert [Path(path).stem for path in source] == [f"{t:05d}" for t in range(len(self.videos))]
         return super().session(source)
 

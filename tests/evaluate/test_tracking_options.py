@@ -38,7 +38,7 @@ def test_sessions_have_the_given_options_and_retain_what_the_evaluator_needs() -
 @pytest.mark.parametrize(("family", "non_overlapping"), [("builtin", None), ("sam2", False)])
 def test_published_models_are_evaluated_as_published(family: str, non_overlapping: bool | None) -> None:
     model: Any = Recording(family)
-    model_with_memory(model, "samurai").session([])
+    model_with_memory(model, TrackOptions(memory="samurai")).session([])
     assert model.opened == [TrackOptions(memory="samurai", non_overlapping=non_overlapping)]
 
 

@@ -39,7 +39,8 @@ def test_an_item_that_ends_its_process_becomes_a_failed_item(tmp_path: Path) -> 
     summary = merge_batch(out, source=ItemSource([tmp_path / "photos"]))
     assert (summary.failed, summary.missing) == (1, 0)
     assert "ended 2 times" in summary.failures[0][1]
-    assert not [path for path in (out / ".masklet").rglob("*") if path.is_file()]
+    left = [path for path in (out / ".masklet").rglob("*") if path.is_file() and "leases" not in path.parts]
+    assert not left  # a process that ended can leave the lease of what it had finished
 
 
 def test_marks_are_counted_for_each_item(tmp_path: Path) -> None:
