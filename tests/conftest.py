@@ -59,6 +59,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def _same_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave the next test the threads that this one had: `--threads 2` is for a whole process."""
+    import torch
+
+    from masklet import cpu_threads
+
+    threads = torch.get_num_threads()
+    for name in ("_chooser", "_chooser_made"):
+        monkeypatch.setattr(cpu_threads, name, getattr(cpu_threads, name))
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def released_memory() -> Iterator[None]:
     """Give the memory of a file's networks and images back to the system when its last test is done."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -214,6 +215,7 @@ def test_a_folder_of_frames_is_one_video(tmp_path: Path) -> None:
     frames.mkdir()
     for index in range(3):
         write_shapes(frames / f"{index:05d}.png", shift=index)
-    with running_app(frames, "--frames"), open_project(tmp_path / "frames.masklet") as opened:
+    with running_app(frames, "--frames") as address, open_project(tmp_path / "frames.masklet") as opened:
+        urlopen(address).close()  # it answers, so that Ctrl-C finds its handler
         [source] = opened.sources
         assert (source.kind, source.num_frames) == ("video", 3)

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,16 @@ def test_manifests_are_merged(masklet: Masklet, folder: Path, stage: LoggingStag
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_resumes(
-    masklet: Masklet, folder: Path, stage: LoggingStage, monkeypatch: pytest.MonkeyPatch, number: int
+    masklet: Masklet,
+    folder: Path,
+    stage: LoggingStage,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    number: int,
 ) -> None:
     call = LoggingStage.__call__
+    if number == signal.SIGINT:  # ignored where the tests run in the background
+        request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.default_int_handler)))
 
     def stop_at_the_second(self: LoggingStage, batch: dict[str, Any]) -> dict[str, Any]:
         if batch["item"] == ["2.jpg"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,11 @@ def test_options_reach_the_model_of_a_server_and_of_a_benchmark(
     opened_with: list[RuntimeOptions], exported: Path, tmp_path: Path
 ) -> None:
     state = ServerState(ServerOptions(tmp_path / "zoo.masklet", model=str(exported), runtime=WANTED))
-    with pytest.raises(InputError, match="opened"):
+    with closing(state), pytest.raises(InputError, match="opened"):
         state.queue.run(lambda model: model)
     with pytest.raises(InputError, match="opened"):
         measure_video(
-            VideoBenchmarkJob(str(exported), threads=2, providers=WANTED.providers, graph_cache=WANTED.cache_dir)
+            VideoBenchmarkJob(str(exported), threads=2, providers=WANTED.providers, graph_cache=str(WANTED.cache_dir))
         )
     assert opened_with == [WANTED, WANTED]
 

@@ -69,10 +69,11 @@ class Oracle:
     `images` (N, H, W) are the objects of every image, `videos` label maps (T, H, W) of every video.
     """
 
+    model = SimpleNamespace(score_family="builtin")
+
     def __init__(self, images: np.ndarray, videos: np.ndarray, *, shift: int = 0, empty: bool = False) -> None:
         self.images, self.videos, self.shift, self.empty = images, videos, shift, empty
         self.predictor = self
-        self.model = SimpleNamespace(score_family="builtin")
         self.encoded = 0
         self.click_counts: list[int] = []
         """Points of the first prompt of each prediction; 0 for a box."""

@@ -300,7 +300,7 @@ def test_whatever_is_killed_every_item_is_done(tmp_path: Path) -> None:
     for process in running:
         process.communicate(timeout=60)
     assert running[-1].returncode == 0
-    assert num_killed >= 4
+    assert num_killed >= 2
     seen = Counter(log.read_text().splitlines())
     assert set(seen) == set(names)
     assert sum(seen.values()) - 600 <= num_killed * (1 + 8)  # those in the stage, and those being written

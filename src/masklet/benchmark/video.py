@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -72,13 +72,15 @@ class VideoBenchmarkJob:
     precision: str = "auto"
     device: str = "cpu"
     threads: int | None = None
-    memory_selector: RecentFrames = field(default_factory=RecentFrames)
-    """Which earlier frames a frame attends to."""
+    memories: int = 6
+    """Frames before, besides prompted ones, that a frame attends to."""
+    pointers: int = 16
+    """Object pointers that it attends to."""
     memory_pooling: int = 1
     """2: memories are averaged two by two."""
     providers: tuple[str, ...] = ()
     """Where an exported folder runs."""
-    graph_cache: Path | None = None
+    graph_cache: str | None = None
     image_size: int | None = None
     frame_size: tuple[int, int] = SAMPLE_VIDEO_SIZE
     """Height and width of the frames."""
@@ -104,14 +106,19 @@ class VideoBenchmarkJob:
         check_busy_options(self.beside, self.cpu_quota)
 
     @property
+    def memory_selector(self) -> RecentFrames:
+        """Which earlier frames a frame attends to."""
+        return RecentFrames(self.memories, self.pointers)
+
+    @property
     def setting(self) -> str:
         """The setting in tables."""
         setting = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
         setting = setting if self.api == "live" else f"{setting}, {self.api}"
-        default, selector = RecentFrames(), self.memory_selector
+        default = RecentFrames()
         changed = {
-            f"{selector.memories} memories": selector.memories != default.memories,
-            f"{selector.pointers} pointers": selector.pointers != default.pointers,
+            f"{self.memories} memories": self.memories != default.memories,
+            f"{self.pointers} pointers": self.pointers != default.pointers,
             "pooled memories": self.memory_pooling > 1,
         }
         setting = ", ".join([setting, *(word for word, differs in changed.items() if differs)])

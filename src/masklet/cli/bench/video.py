@@ -101,7 +101,6 @@ def video(
     from masklet.cpu_threads import fix_threads
     from masklet.exported import is_exported_folder
     from masklet.runtime import resolve_device
-    from masklet.video import RecentFrames
 
     if threads:
         fix_threads(threads)
@@ -114,10 +113,11 @@ def video(
         precision=precision,
         device=resolve_device(device),
         threads=threads,
-        memory_selector=RecentFrames(memories, pointers),
+        memories=memories,
+        pointers=pointers,
         memory_pooling=memory_pooling,
         providers=runtime.providers,
-        graph_cache=runtime.cache_dir,
+        graph_cache=None if graph_cache is None else str(graph_cache),
         image_size=image_size,
         breakdown=breakdown,
         api=api,
