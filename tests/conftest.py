@@ -41,11 +41,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if re.search(r"^pytestmark = .*\bmark\.slow\b", text, re.MULTILINE) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that import much in the middle, so that of two processes one alone needs memory for it.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the fast tests that import much in the middle, so that of two processes one alone needs memory for it.
 
     With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done.
     """
+    if config.option.markexpr != "not slow":
+        return
     importing = {path for name in IMPORT_MUCH for path in [TESTS / name, *(TESTS / name).rglob("test_*.py")]}
     much = [item for item in items if item.path in importing]
     little = [item for item in items if item.path not in importing]

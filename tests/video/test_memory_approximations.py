@@ -17,7 +17,6 @@ from masklet.errors import InputError
 from masklet.models.fast_cpu.memory_attention import FastMemoryAttention
 from masklet.models.sam2 import SAM2
 from masklet.models.types import MemoryContext
-from masklet.video import RecentFrames
 
 
 def conditioned(network: SAM2, memories: int, *, fast: bool = True) -> torch.Tensor:
@@ -71,7 +70,7 @@ def test_a_benchmark_names_what_it_changed(tracker: SAM, monkeypatch: pytest.Mon
     monkeypatch.setattr(video_benchmark, "SAM", lambda *_, **__: tracker)
     job = VideoBenchmarkJob("small", frames=1, frame_size=(48, 64), precision="fp32")
     few = VideoBenchmarkJob(
-        "small", frames=1, frame_size=(48, 64), precision="fp32", memory_selector=RecentFrames(2, 3), memory_pooling=2
+        "small", frames=1, frame_size=(48, 64), precision="fp32", memories=2, pointers=3, memory_pooling=2
     )
     cases = [video_benchmark.measure_video(one).cases[0] for one in (job, few)]
     assert [case.setting for case in cases] == [

@@ -115,6 +115,7 @@ def run_server(app: Starlette, options: ServerOptions, on_start: Callable[[int],
         family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         bound = socket.create_server(address[:2], family=family)
     except OSError as error:
+        app.state.masklet.close()
         raise InputError(
             f"{options.host}:{options.port} cannot be listened on ({error.strerror or error}): choose another --port, "
             "or a --host of this machine"
