@@ -130,7 +130,7 @@ def run_among_faults(
 @pytest.mark.parametrize(
     ("images", "videos", "kill_every"),
     [
-        pytest.param(60, 4, 3.0, marks=pytest.mark.slow, id="small"),
+        pytest.param(60, 4, 0.5, marks=pytest.mark.slow, id="small"),
         pytest.param(2000, 40, 5.0, marks=pytest.mark.slow, id="whole"),
     ],
 )
