@@ -39,7 +39,8 @@ def test_sessions_have_the_given_options_and_retain_what_the_evaluator_needs() -
 def test_published_models_are_evaluated_as_published(family: str, non_overlapping: bool | None) -> None:
     model: Any = Recording(family)
     model_with_memory(model, TrackOptions(memory="samurai")).session([])
-    assert model.opened == [TrackOptions(memory="samurai", non_overlapping=non_overlapping)]
+    expected = TrackOptions(memory="samurai", non_overlapping=non_overlapping, scene_cuts=family == "builtin")
+    assert model.opened == [expected]
 
 
 def test_results_files_name_every_policy_but_the_default() -> None:

@@ -21,7 +21,7 @@ from masklet.video import Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
-AS_IN_SAM2 = TrackOptions(retain="all", corrections="sam2", non_overlapping=False, scene_cuts=False, fill_hole_area=0)
+AS_IN_SAM2 = TrackOptions(retain="all", corrections="sam2", fill_hole_area=0).as_published()
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny")
 
 
@@ -166,7 +166,7 @@ def test_a_session_that_retains_recent_frames_agrees_too(networks: Callable[[str
     scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
     clip = module_at(PORTABLE / "scene.py").clip()
     checked = ScenarioPlayer(networks(name, 256, "c"), PORTABLE / f"video_{name}.npz", clip)
-    little = TrackOptions(retain="recent", non_overlapping=False, scene_cuts=False, fill_hole_area=0)
+    little = TrackOptions(retain="recent", fill_hole_area=0).as_published()
     for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
         checked.play(scenario, scenarios[scenario], little)
     assert len(checked.seen) > 40

@@ -76,7 +76,7 @@ class Both:
         with Session(
             network,
             open_video(list(self.clip)),
-            TrackOptions(non_overlapping=False, scene_cuts=False, fill_hole_area=0),
+            TrackOptions(fill_hole_area=0).as_published(),
         ) as session:
             for one in prompts:
                 one.onto(session)

@@ -60,6 +60,10 @@ class TrackOptions:
         choices = {"retain": ("recent", "all"), "corrections": ("kept", "sam2"), "memory": tuple(MEMORY_POLICIES)}
         _check_fields(self, choices, {"fill_hole_area": 0, "objects_per_batch": 1, "lost_after": 1})
 
+    def as_published(self) -> TrackOptions:
+        """Return these options without what masklet adds to SAM 2: objects that exclude each other, and scene cuts."""
+        return replace(self, non_overlapping=False, scene_cuts=False)
+
     @property
     def memory_policy(self) -> MemoryPolicy:
         """The policy that `memory` names, with `memory_selector` if there is one."""

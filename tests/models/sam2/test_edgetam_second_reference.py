@@ -163,9 +163,7 @@ def test_transformers_tracks_the_same(ours: SAM2, theirs: Any, reverse: bool) ->
     first, xy, labels = (FRAMES - 1 if reverse else 0), [[240.0, 168.0], [60.0, 60.0]], [1, 0]
     network = FastSAM2(ours, encode_image=encoding_once(FastSAM2Encoder(ours)))
     mine: dict[int, tuple[Tensor, float]] = {}
-    with Session(
-        network, open_video(list(clip)), TrackOptions(non_overlapping=False, scene_cuts=False, fill_hole_area=0)
-    ) as session:
+    with Session(network, open_video(list(clip)), TrackOptions(fill_hole_area=0).as_published()) as session:
         session.add_prompt(1, frame_idx=first, points=xy, labels=labels)
         for shown in session.propagate(reverse=reverse):
             kept = session.tracker.objects[1].bank[shown.frame_idx]

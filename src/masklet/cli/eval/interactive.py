@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice
-from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, model_with_memory, run_eval
 from masklet.cli.shared_options import (
     DataFormat,
     EvalModel,
@@ -20,6 +20,7 @@ from masklet.cli.shared_options import (
     Resume,
     Split,
     Workers,
+    track_options,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def interactive(
         summarize=lambda rows: interactive_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(interactive_report(rows, options)),
         options={**asdict(options), "data_format": data_format, "split": split, "limit": limit},
+        prepare_model=partial(model_with_memory, options=track_options()),
         step_label="frames",
         format_row=lambda row: (
             f"{row.video} {row.id}: J&F {' '.join(map('{:.3f}'.format, row.curve))}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -68,7 +68,7 @@ def model_with_memory(model: SAM, options: TrackOptions) -> ModelWithOptions:
     from masklet.evaluate.tracking import ModelWithOptions
 
     published = model.predictor.model.score_family != "builtin"
-    return ModelWithOptions(model, replace(options, non_overlapping=False if published else None))
+    return ModelWithOptions(model, options.as_published() if published else options)
 
 
 @dataclass(frozen=True)

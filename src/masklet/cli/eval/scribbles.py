@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
-from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Split
+from masklet.cli.eval.runner import EvalOptions, EvalTask, model_with_memory, run_eval
+from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Split, track_options
 
 if TYPE_CHECKING:
     from masklet.evaluate.scribble_report import ScribblesReport
@@ -81,6 +81,7 @@ def scribbles(
             "limit": limit,
             "starts": starts,
         },
+        prepare_model=partial(model_with_memory, options=track_options()),
         step_label="frames",
         format_row=_format_sample,
     )

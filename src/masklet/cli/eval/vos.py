@@ -185,6 +185,7 @@ def doubts(
         summarize=lambda rows: asdict(doubts_report(rows)),
         format_summary=lambda rows: _doubt_lines(doubts_report(rows)) if rows else [],
         options={**asdict(options), "scenario": scenario or []},
+        prepare_model=partial(model_with_memory, options=track_options()),
         step_label="frames",
         steps_per_unit=[(4 + frames) * clip.num_frames for clip in clips],
         format_row=lambda row: f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, row.doubt_frames))}",

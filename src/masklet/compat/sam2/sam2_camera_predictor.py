@@ -32,7 +32,7 @@ class SAM2CameraPredictor:
 
     def load_first_frame(self, img: npt.NDArray[np.uint8]) -> None:
         """Begin with a frame, (H, W, 3) RGB uint8; earlier objects are removed."""
-        options = TrackOptions(corrections="sam2", non_overlapping=False, scene_cuts=False, fill_hole_area=0)
+        options = TrackOptions(corrections="sam2", fill_hole_area=0).as_published()
         self.live = self.native.live(options=options)
         self.live.step(read_rgb(img))
 

@@ -24,7 +24,7 @@ __all__ = ["NO_OBJECT_LOGIT", "InferenceState", "SAM2VideoPredictor", "frame_log
 
 NO_OBJECT_LOGIT = -1024.0
 """The mask of an object of which nothing is known on a frame."""
-OPTIONS = TrackOptions(retain="all", corrections="sam2", non_overlapping=False, scene_cuts=False, fill_hole_area=0)
+OPTIONS = TrackOptions(retain="all", corrections="sam2", fill_hole_area=0).as_published()
 FrameMasks = tuple[int, list[int], Tensor]
 """Number of the frame, ids of all objects, and their logits (N, 1, H, W) at the size of the video."""
 

@@ -103,7 +103,7 @@ class Sam2VideoInferenceSession:
     def start(self, network: VideoNetwork) -> None:
         """Track with a network from now on."""
         retain: Literal["recent", "all"] = "recent" if self.video is None else "all"
-        options = TrackOptions(retain=retain, corrections="sam2", non_overlapping=False, fill_hole_area=0)
+        options = TrackOptions(retain=retain, corrections="sam2", fill_hole_area=0).as_published()
         self.tracker = Tracker(network, self.frames, options)
 
     def move_to(self, frame: Frame) -> Tracker:
