@@ -99,14 +99,16 @@ def test_errors_lose_their_credentials(text: str) -> None:
     assert len(redact_urls(text)) > 10
 
 
-def test_objects_are_written_once_and_found() -> None:
+def test_objects_are_written_once_and_found(tmp_path: Path) -> None:
     storage = CloudStorage("memory")
     place = "memory://cloud/x"
     assert storage.find(f"{place}/a") is None
     assert storage.create(f"{place}/a", b"1")
     assert not storage.create(f"{place}/a", b"2")
     assert storage.create(f"{place}/a", b"1")  # our own, whose answer was lost
-    storage.write(f"{place}/b/c", b"2")
+    (tmp_path / "c").write_bytes(b"2")
+    storage.write_file(f"{place}/b/c", tmp_path / "c")
+    assert storage.read(f"{place}/b/c") == b"2"
     assert [name for name, _ in storage.walk(place)] == ["a", "b/c"]
     assert [file.location for file in storage.glob(f"{place}/*/*")] == ["memory:///cloud/x/b/c"]
     assert (storage.is_folder(place), storage.is_folder(f"{place}/a")) == (True, False)

@@ -203,6 +203,10 @@ class CloudStorage(Storage):
         """See Storage. An object appears when its last byte is there."""
         self._ask(location, lambda files, path: files.pipe_file(path, content), writes=True)
 
+    def write_file(self, location: str, path: Path) -> None:
+        """See Storage. An object appears when its last part is there."""
+        self._ask(location, lambda files, remote: files.put_file(str(path), remote), writes=True)
+
     def create(self, location: str, content: bytes) -> bool:
         """See Storage."""
         try:

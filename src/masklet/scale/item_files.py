@@ -20,11 +20,20 @@ import numpy as np
 from masklet.damaged_files import decoder_errors
 from masklet.errors import SourceError
 from masklet.scale.stage_rows import Cell
-from masklet.scale.storage import Storage, join_location, storage_of
+from masklet.scale.storage import Storage, StoredFile, join_location, storage_of
 
-__all__ = ["FAILED_FOLDER", "ITEMS_FOLDER", "decode_row", "encode_row", "file_of_item", "read_item_file"]
+__all__ = [
+    "FAILED_FOLDER",
+    "ITEMS_FOLDER",
+    "decode_row",
+    "encode_row",
+    "file_of_item",
+    "find_item_file",
+    "read_item_file",
+]
 
 ITEMS_FOLDER, FAILED_FOLDER = "items", "failed"
+SUFFIXES = (".json", ".npz")
 MAX_PART_BYTES = 200
 """Of a part of a path: file systems have 255, with a suffix and the name of a temporary file."""
 
@@ -84,10 +93,16 @@ def decode_row(suffix: str, content: bytes) -> dict[str, Any]:
     return row
 
 
+def find_item_file(out: str, folder: str, name: str, storage: Storage) -> StoredFile | None:
+    """Return what is known about the file of an item now; None if there is none."""
+    location = file_of_item(out, folder, name)
+    return next((file for suffix in SUFFIXES if (file := storage.find(location + suffix)) is not None), None)
+
+
 def read_item_file(out: str, name: str, storage: Storage | None = None) -> tuple[dict[str, Any], int] | None:
     """Return the row of a finished item and the size of its file; None if there is none, or it is cut short."""
     storage = storage or storage_of(out)
-    for suffix in (".json", ".npz"):
+    for suffix in SUFFIXES:
         try:
             content = storage.read_if_there(file_of_item(out, ITEMS_FOLDER, name) + suffix)
             if content is not None:

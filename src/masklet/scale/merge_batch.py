@@ -26,6 +26,7 @@ from masklet.scale.batch_manifest import ManifestRow, best_rows, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.items import Item, ItemSource, shard_key
 from masklet.scale.read_ahead import read_ahead, read_item
+from masklet.scale.shards import name_hash
 from masklet.scale.storage import Storage, join_location, storage_of
 from masklet.scale.webdataset import WebDatasetWriter, sample_key
 
@@ -145,7 +146,7 @@ def _write_text(storage: Storage, location: str, lines: Iterator[str], summary: 
         path = Path(folder) / "lines"
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
-        storage.write(location, path.read_bytes())
+        storage.write_file(location, path)
     summary.files.append(location)
 
 
@@ -163,9 +164,9 @@ def _manifest_lines(rows: Iterator[ManifestRow], summary: MergeSummary) -> Itera
 
 def _find_missing(rows: Iterator[ManifestRow], source: ItemSource, summary: MergeSummary) -> None:
     """Count the items of the source that have no row."""
-    names = {row.item for row in rows}
+    names = {name_hash(row.item) for row in rows}
     for item in source:
-        if item.name not in names:
+        if name_hash(item.name) not in names:
             summary.missing += 1
             if len(summary.missing_names) < MAX_LISTED:
                 summary.missing_names.append(item.name)
@@ -217,7 +218,7 @@ def _write_parquet(out: str, names: Iterator[str], summary: MergeSummary) -> Non
             summary.objects += sum(len(row.get("masks", ())) for row in block)
         stack.close()
         location = join_location(out, "rows.parquet")
-        storage_of(out).write(location, path.read_bytes())
+        storage_of(out).write_file(location, path)
     summary.files.append(location)
 
 

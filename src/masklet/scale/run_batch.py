@@ -28,7 +28,14 @@ from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError, OutputError
 from masklet.scale.batch_manifest import ManifestRow, ManifestWriter, read_manifests
 from masklet.scale.crash_marks import CrashMarks
-from masklet.scale.item_files import FAILED_FOLDER, ITEMS_FOLDER, encode_row, file_of_item, read_item_file
+from masklet.scale.item_files import (
+    FAILED_FOLDER,
+    ITEMS_FOLDER,
+    encode_row,
+    file_of_item,
+    find_item_file,
+    read_item_file,
+)
 from masklet.scale.items import Item, ItemSource, shard_key
 from masklet.scale.leases import Leases
 from masklet.scale.read_ahead import ItemContent, read_ahead, read_item
@@ -340,20 +347,15 @@ class BatchWorker:
         size = self.known.get(name_hash(name))
         if size is None or self.storage.is_remote:
             return size is not None
-        location = file_of_item(self.out, ITEMS_FOLDER, name)
-        return any(
-            file is not None and file.size == size
-            for file in (self.storage.find(location + suffix) for suffix in (".json", ".npz"))
-        )
+        file = find_item_file(self.out, ITEMS_FOLDER, name, self.storage)
+        return file is not None and file.size == size
 
     def _is_finished(self, item: Item, failed_at: float) -> bool:
         """Whether another process has finished the item since, or failed to, or was killed before it wrote its line."""
         if failed_at >= self.started_at:
             return True
         if not self.options.resume:
-            location = file_of_item(self.out, ITEMS_FOLDER, item.name)
-            files = (self.storage.find(location + suffix) for suffix in (".json", ".npz"))
-            return any(file is not None and (file.modified or 0) >= self.started_at for file in files)
+            return self._is_new(ITEMS_FOLDER, item)
         found = read_item_file(self.out, item.name, self.storage)
         if found is None:
             return False
@@ -376,13 +378,16 @@ class BatchWorker:
         """Count the deferred items that other processes have finished meanwhile."""
         waiting = []
         for item in self.deferred:
-            locations = [file_of_item(self.out, folder, item.name) for folder in (ITEMS_FOLDER, FAILED_FOLDER)]
-            files = (self.storage.find(one + suffix) for one in locations for suffix in (".json", ".npz"))
-            if any(file is not None and (file.modified or 0) >= self.started_at for file in files):
+            if self._is_new(ITEMS_FOLDER, item) or self._is_new(FAILED_FOLDER, item):
                 yield self._count(_Stored(item, "finished before"))
             else:
                 waiting.append(item)
         self.deferred = waiting
+
+    def _is_new(self, folder: str, item: Item) -> bool:
+        """Whether the file of an item was written since this process started."""
+        file = find_item_file(self.out, folder, item.name, self.storage)
+        return file is not None and (file.modified or 0) >= self.started_at
 
     def _run_stage(self, batch: Sequence[_Prepared]) -> Iterator[BatchProgress]:
         """Process items that are read, and write what comes out on threads."""

@@ -159,9 +159,7 @@ class Segmenter(ModelStage):
     everything: str = "default"
 
     def __post_init__(self) -> None:
-        if self.prompts not in ("everything", "columns"):
-            raise InputError(f"prompts={self.prompts!r} is unknown; choose 'everything' or 'columns'")
-        check_preset(self.everything)
+        check_prompting(self.prompts, self.everything)
 
     def process_row(self, model: SAM, row: StageInput) -> StageOutput:
         """See ModelStage."""
@@ -302,9 +300,7 @@ class VideoTracker(ModelStage):
     auto_options: AutoTrackOptions = field(default_factory=AutoTrackOptions)
 
     def __post_init__(self) -> None:
-        if self.prompts not in ("everything", "columns"):
-            raise InputError(f"prompts={self.prompts!r} is unknown; choose 'everything' or 'columns'")
-        check_preset(self.everything)
+        check_prompting(self.prompts, self.everything)
 
     def process_row(self, model: SAM, row: StageInput) -> StageOutput:
         """See ModelStage."""
@@ -349,11 +345,13 @@ def video_source(row: StageInput) -> Iterator[Callable[[], Video]]:
     yield partial(open_video, row.path if row.pixels is None else row.pixels)
 
 
-def check_preset(name: str) -> None:
-    """Check the name of a preset of the mask generator.
+def check_prompting(prompts: str, everything: str) -> None:
+    """Check where prompts come from, and the name of a preset of the mask generator.
 
     Raises:
-        InputError: if it is unknown.
+        InputError: if one is unknown.
     """
-    if name not in PRESETS:
-        raise InputError(f"everything={name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    if prompts not in ("everything", "columns"):
+        raise InputError(f"prompts={prompts!r} is unknown; choose 'everything' or 'columns'")
+    if everything not in PRESETS:
+        raise InputError(f"everything={everything!r} is unknown; choose one of {', '.join(PRESETS)}")

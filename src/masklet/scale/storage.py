@@ -124,6 +124,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def write_file(self, location: str, path: Path) -> None:
+        """Write the content of a file of this machine, which need not fit into memory; see `write`.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+
+    @abstractmethod
     def create(self, location: str, content: bytes) -> bool:
         """Write a file if there is none; of several processes that do so at once, one gets True.
 
@@ -218,6 +226,11 @@ class LocalStorage(Storage):
         """See Storage."""
         with atomic_path(location) as temporary:
             temporary.write_bytes(content)
+
+    def write_file(self, location: str, path: Path) -> None:
+        """See Storage."""
+        with atomic_path(location) as temporary:
+            shutil.copyfile(path, temporary)
 
     def create(self, location: str, content: bytes) -> bool:
         """See Storage. The file is complete when it appears: it is linked to its name."""
