@@ -13,6 +13,7 @@ Tracking with prompts: you say where each object is, on any frame.
     distractors         which frames show something similar beside an object
     exclusion           which of several objects a position belongs to
     scene_cuts          where the next frame shows another place
+    color_histogram     how often each color is in an image, for both of these
     propagation         the state of a pass through the video
     repropagate         track again after corrections, as far as masks change
     doubts              which frames to check first, and why; session_doubts collects what it compares

@@ -53,8 +53,6 @@ def score_frame(
     `available` are the frames that it may attend to.
     """
     motion, anchors = policy.motion, policy.anchors
-    if motion is None and anchors is None:
-        return state
     assert state.logits_11HW is not None
     mask_HW = (state.logits_11HW[0, 0] > 0).cpu().numpy()
     if motion is not None:

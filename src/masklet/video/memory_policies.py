@@ -170,6 +170,11 @@ class MemoryPolicy:
     weights_keys: bool = False
     """Whether the network has to weight keys."""
 
+    @property
+    def judges_frames(self) -> bool:
+        """Whether tracked frames are judged by more than the network says of them."""
+        return self.motion is not None or self.anchors is not None
+
 
 MEMORY_POLICIES: Mapping[str, MemoryPolicy] = MappingProxyType(
     {

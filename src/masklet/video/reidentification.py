@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.tensors import Tensor
+from masklet.video.color_histogram import color_histogram
 
-__all__ = ["LAB_BINS", "Appearance", "AppearanceGallery"]
+__all__ = ["Appearance", "AppearanceGallery"]
 
 Floats = npt.NDArray[np.float32]
-LAB_BINS = (4, 8, 8)
-"""Lightness changes more than color does."""
 MIN_PIXELS = 64
 """Objects of fewer pixels have no appearance."""
 APPEARANCES_PER_OBJECT = 4
@@ -49,9 +48,7 @@ class Appearance:
             return None
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        lab = cv2.cvtColor(np.ascontiguousarray(rgb[window]), cv2.COLOR_RGB2LAB)
-        counts = cv2.calcHist([lab], [0, 1, 2], mask[window].astype(np.uint8), LAB_BINS, [0, 256] * 3).ravel()
-        colors = np.sqrt(counts / counts.sum())
+        colors = color_histogram(rgb[window], mask[window])
         if keys_hwC is None:
             return cls(colors)
         keys: Floats = keys_hwC.float().cpu().numpy()

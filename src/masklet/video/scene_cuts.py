@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.tensors import Tensor
+from masklet.video.color_histogram import color_histogram
 
 __all__ = ["SceneCuts", "color_distance", "color_signature", "feature_distance"]
 
 Floats = npt.NDArray[np.float32]
 SIGNATURE_SIZE = (128, 72)
 """Width and height at which colors are counted."""
-LAB_BINS = (4, 8, 8)
 MIN_COLOR_DISTANCE, MIN_FEATURE_DISTANCE = 0.07, 0.25
 """Distances that both have to be exceeded."""
 FEATURE_GRID = (6, 10)
@@ -92,11 +92,8 @@ class SceneCuts:
 
 
 def color_signature(rgb: npt.NDArray[np.uint8]) -> Floats:
-    """Return the square roots of the shares of all colors in a frame, of length 1."""
-    small = cv2.resize(rgb, SIGNATURE_SIZE, interpolation=cv2.INTER_AREA)
-    counts = cv2.calcHist([cv2.cvtColor(small, cv2.COLOR_RGB2LAB)], [0, 1, 2], None, LAB_BINS, [0, 256] * 3).ravel()
-    signature: Floats = np.sqrt(counts / counts.sum())
-    return signature
+    """Return the `color_histogram` of a frame, counted at a small size."""
+    return color_histogram(cv2.resize(rgb, SIGNATURE_SIZE, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
 
 
 def color_distance(a: Floats, b: Floats) -> float:

@@ -22,11 +22,12 @@ from masklet.masks import rle
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.tensors import Tensor, torch
 from masklet.video.box_motion import BoxMotion
+from masklet.video.color_histogram import LAB_BINS
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, validate_object_id
 from masklet.video.memory_selection import RecentFrames
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
-from masklet.video.reidentification import LAB_BINS, Appearance
+from masklet.video.reidentification import Appearance
 from masklet.video.session_save import (
     FORMAT_VERSION,
     METADATA_KEY,

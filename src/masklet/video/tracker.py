@@ -164,7 +164,7 @@ class Tracker:
         self.propagation_start = 0
         """Where the current pass began: a pass in the other direction may begin there too."""
         self.cuts = SceneCuts()
-        """None are noticed where the options say so."""
+        """Those that were noticed; with `scene_cuts` off there are none."""
         self.speed: dict[str, float] = {}
         """Milliseconds by stage of the frame that was tracked last."""
         self._has_warned = False
@@ -423,10 +423,10 @@ class Tracker:
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
             if one.id in labels:
                 state = replace(state, label_11HW=labels[one.id].half())
-            available = self._available_memory(one, index)
-            one.bank.tracked[index] = score_frame(
-                self.policy, one, available, index, reverse, state, candidates[one.id]
-            )
+            if self.policy.judges_frames:
+                available = self._available_memory(one, index)
+                state = score_frame(self.policy, one, available, index, reverse, state, candidates[one.id])
+            one.bank.tracked[index] = state
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
         rows = []
