@@ -200,9 +200,9 @@ def test_what_has_no_video_or_no_mask_is_named(davis: Path, tmp_path: Path) -> N
 class Box(Knows):
     """An Oracle that accepts boxes only."""
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
         assert prompt.box is not None
-        super()._add_object_prompt(object_id, frame_idx, prompt)
+        super().add_object_prompt(object_id, frame_idx, prompt)
 
 
 def test_objects_can_be_prompted_by_their_boxes(davis: Path, tmp_path: Path) -> None:

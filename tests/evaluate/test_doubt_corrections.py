@@ -47,7 +47,7 @@ class HalfKnowing:
         named = [t for t in (7, 7, 10, 4) if t != 10 or 7 not in self.prompted]  # 10 is in order once 7 is
         return [SimpleNamespace(frame_idx=t) for t in named]
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> Results:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> Results:
         self.prompted.setdefault(frame_idx, []).append((object_id, prompt))
         return self.results_at(frame_idx)
 

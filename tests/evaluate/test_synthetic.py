@@ -119,7 +119,7 @@ class Knowing:
     def __exit__(self, *problem: object) -> None:
         self.prompts.clear()
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> None:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> None:
         self.prompts[object_id] = prompt
 
     def propagate(self) -> Any:

@@ -60,7 +60,7 @@ class Corrected:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         assert prompt.points is not None
         clicks = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
         if self.now is None:
@@ -304,13 +304,13 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     labels = late() * (late() == 1)
     entry = video(tmp_path, labels)
     prompts: list[tuple[int, ObjectPrompt]] = []
-    add = Session._add_object_prompt
+    add = Session.add_object_prompt
 
     def record(self: Session, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         prompts.append((frame_idx, prompt))
         return add(self, object_id, frame_idx, prompt)
 
-    monkeypatch.setattr(Session, "_add_object_prompt", record)
+    monkeypatch.setattr(Session, "add_object_prompt", record)
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
     assert len(row.interacted_frames) == 2
     assert row.clicks == len(prompts) == 6
@@ -319,7 +319,7 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     with tracker.session(entry.source, retain="all") as session:
         for part in (prompts[:3], prompts[3:]):
             for frame, prompt in part:
-                session._add_object_prompt(7, frame, prompt)
+                session.add_object_prompt(7, frame, prompt)
             shown = {results.frame_idx: results.masks.data[0] for results in session.propagate()}
             j.append(np.mean([region_similarity(shown[t], labels[t] == 1) for t in range(len(labels))]))
             worst = min(shown, key=lambda t: (t == 0, region_similarity(shown[t], labels[t] == 1)))

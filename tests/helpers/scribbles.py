@@ -39,7 +39,7 @@ class Recorded:
         assert (start, stop) == (0, len(self.answers[0]))
         return True
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
         assert prompt.points is not None
         points = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
         self.prompts.append((object_id, frame_idx, [tuple(point) for point in points], prompt.refine))

@@ -120,7 +120,7 @@ class Oracle:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
         self.prompts[object_id] = frame_idx, prompt
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:

@@ -95,9 +95,7 @@ class MaskletVideoModel(SamplesMixin, Model):  # type: ignore[misc]
                     f"no frame of {sample.filepath} has labels in {field!r}: label the first frame with objects"
                 )
             for object_id, prompt in enumerate(prompts, 1):
-                points = None if prompt.points is None else prompt.points.xy
-                box = None if prompt.box is None else prompt.box.xyxy
-                session.add_prompt(object_id, number - 1, points=points, box=box)
+                session.add_object_prompt(object_id, number - 1, prompt)
             return {
                 results.frame_idx + 1: to_fiftyone(results, [names[i - 1] for i in results.ids.tolist()])
                 for results in session.propagate()

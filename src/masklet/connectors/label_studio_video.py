@@ -102,9 +102,7 @@ def track_rectangles(
         for number, track in tracks.items():
             for frame in track.keyframes:
                 size = session.frame(frame - 1).size
-                prompt = make_prompt([], box=track.box(frame, size), size=size)
-                assert prompt.box is not None
-                session.add_prompt(number, frame - 1, box=prompt.box.xyxy)
+                session.add_object_prompt(number, frame - 1, make_prompt([], box=track.box(frame, size), size=size))
         for results in session.propagate(first - 1, last + max_frames):
             assert results.frame_idx is not None
             for number, box in percent_boxes(results).items():

@@ -104,13 +104,7 @@ def _track_slices(
     with open_model(model).session(stack) as session:
         for number, objects in sorted(prompts.items()):
             for object_id, prompt in objects.items():
-                session.add_prompt(
-                    object_id,
-                    number,
-                    points=None if prompt.points is None else prompt.points.xy,
-                    labels=None if prompt.points is None else prompt.points.labels,
-                    box=None if prompt.box is None else prompt.box.xyxy,
-                )
+                session.add_object_prompt(object_id, number, prompt)
         for results in session.propagate(bidirectional=both_ways):
             assert results.frame_idx is not None
             labels[results.frame_idx] = _label_map(results, results.ids.tolist())

@@ -41,10 +41,8 @@ def label_video(project: Project, source: ProjectSource, model: SAM, options: Lo
         for _ in project.track(source, model, bidirectional=True):
             pass
     tracks = dict[int, int | None]()
-    by, tracking = (
-        model.info().name,
-        AutoTrackOptions(detect_every=options.detect_every, max_objects=options.max_objects),
-    )
+    by = model.info().name
+    tracking = AutoTrackOptions(detect_every=options.detect_every, max_objects=options.max_objects)
     with (
         project.open_source(source) as video,
         model.track(video, everything=options.everything, auto_options=tracking) as stream,

@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from masklet.data_engine.label_videos import label_video
 from masklet.data_engine.loop_state import LoopOptions, LoopRound, LoopState, Step
@@ -26,9 +25,6 @@ from masklet.errors import InputError
 from masklet.media.image_source import VIDEO_SUFFIXES
 from masklet.projects import Project, open_project
 from masklet.scale.items import ItemSource
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LoopEvent", "open_loop", "run_loop"]
 

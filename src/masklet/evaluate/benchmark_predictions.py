@@ -278,7 +278,7 @@ def predict_video(
                     f"{video.name}: the mask of object {number} is {format_size(mask_size)} and the images are "
                     f"{format_size(size)}; they must have the same size: repair it, or exclude the video"
                 )
-            session._add_object_prompt(number, frame, object_prompt)
+            session.add_object_prompt(number, frame, object_prompt)
         required = range(first, len(video.sample.image_names))
         for results in require_frames(session.propagate(start=first), required, paths.__getitem__):
             on_progress()

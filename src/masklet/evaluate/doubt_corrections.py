@@ -124,7 +124,7 @@ def evaluate_doubts(
     with model.session(rendered.frames_THW3, options=TrackOptions(retain="all")) as session:
         session.cache_features(0, length)
         for row, mask in enumerate(truth_TNHW[0]):
-            session._add_object_prompt(row + 1, 0, ObjectPrompt(mask=MaskPrompt(mask)))
+            session.add_object_prompt(row + 1, 0, ObjectPrompt(mask=MaskPrompt(mask)))
         before = _track(session, truth_TNHW, on_progress)
         tracked = session.snapshot()
         rng = np.random.default_rng(zlib.crc32(clip.name.encode()))
@@ -200,7 +200,7 @@ def _correct(session: Session, frame_idx: int, truth_NHW: npt.NDArray[np.bool_],
     for row, truth in enumerate(truth_NHW):
         if correction == "mask":
             if truth.any():
-                session._add_object_prompt(row + 1, frame_idx, ObjectPrompt(mask=MaskPrompt(truth)))
+                session.add_object_prompt(row + 1, frame_idx, ObjectPrompt(mask=MaskPrompt(truth)))
             continue
         mask, clicks = predicted[row + 1], list[Click]()
         for _ in range(MAX_CLICKS):
@@ -208,5 +208,5 @@ def _correct(session: Session, frame_idx: int, truth_NHW: npt.NDArray[np.bool_],
             if click is None:
                 break
             clicks.append(click)
-            results = session._add_object_prompt(row + 1, frame_idx, clicks_prompt([click], refine=True))
+            results = session.add_object_prompt(row + 1, frame_idx, clicks_prompt([click], refine=True))
             mask = masks_by_id(results)[row + 1]

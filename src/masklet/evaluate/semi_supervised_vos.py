@@ -200,7 +200,7 @@ def _track_sequence(
                 "an image and its annotation must have the same size: repair it, or exclude the sequence"
             )
         for number, prompt in prompts.items():
-            session._add_object_prompt(number, 0, prompt)
+            session.add_object_prompt(number, 0, prompt)
         for results in require_frames(session.propagate(), range(len(paths)), paths.__getitem__):
             assert results.object_scores is not None
             columns = [column[number] for number in results.ids.tolist()]
@@ -283,7 +283,7 @@ def evaluate_video(
         for number, one in enumerate(objects):
             mask, frame = truth[one.first][one.id], frames[one.first]
             validate_mask_size(mask, session.video.size, f"{sample.name}, frame {frame}")
-            session._add_object_prompt(number, frame, prompt_from_mask(mask, one.prompt))
+            session.add_object_prompt(number, frame, prompt_from_mask(mask, one.prompt))
         empty = np.zeros(session.video.size, bool)
         passing = session.propagate(stop=frames[-1] + 1)
         for results in require_frames(passing, required, lambda frame: f"frame {frame} of {sample.name}"):

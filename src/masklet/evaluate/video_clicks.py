@@ -335,7 +335,7 @@ class _InteractiveRun:
                 self.interacted_frames.append(frame)
             refine = bool(self.clicks)  # only the very first click must be on the object
             self.clicks[frame] = [*clicks, click]
-            results = self.session._add_object_prompt(OBJECT_ID, frame, clicks_prompt([click], refine=refine))
+            results = self.session.add_object_prompt(OBJECT_ID, frame, clicks_prompt([click], refine=refine))
             self.predicted[frame] = masks_by_id(results).get(OBJECT_ID, self._empty_mask)
         return True
 

@@ -303,7 +303,7 @@ class _ScribbleTracker:
             for id in range(1, self.target.objects + 1):
                 prompt = self._make_prompt(id, points, predicted_HW)
                 if prompt is not None:
-                    session._add_object_prompt(id, frame, prompt)
+                    session.add_object_prompt(id, frame, prompt)
                     self.prompted_ids.add(id)
                     is_prompted = True
         if is_prompted:

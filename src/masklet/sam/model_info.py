@@ -81,7 +81,8 @@ class ModelInfo:
             frames = f", frames of {width} x {height} (16:9)"
         parameters = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M parameters, "
         variant = f"variant: {self.variant}\n" if self.variant else ""
-        videos = f", videos in {self.video_precision}" if self.video_precision and self.supports_video else ""
+        part = "videos" if self.video_pixels else "memory attention"  # the encoder of videos is that of images
+        videos = f", {part} in {self.video_precision}" if self.video_precision and self.supports_video else ""
         reason = f"precision auto: {self.precision_reason}\n" if self.precision_reason else ""
         return (
             f"{self.name}: {parameters}{self.megabytes:.1f} MB, "

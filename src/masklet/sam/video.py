@@ -134,7 +134,7 @@ def track_prompts(
         elif len(set(ids)) != count or len(ids) != count:
             raise PromptError(f"object_ids {list(ids)!r} must be {count} different number(s), one for each object")
         for object_id, prompt in zip(ids, prompts, strict=True):
-            session._add_object_prompt(object_id, frame_idx, prompt)
+            session.add_object_prompt(object_id, frame_idx, prompt)
     except BaseException:
         session.close()
         raise

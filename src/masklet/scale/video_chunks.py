@@ -153,14 +153,7 @@ def _track_prompted(
         chosen = prompts.get("object_ids") or range(1, len(parsed) + 1)
         ids = [int(one) for one in chosen]  # type: ignore[union-attr, arg-type]
         for object_id, prompt in zip(ids, parsed, strict=True):
-            points, box = prompt.points, prompt.box
-            session.add_prompt(
-                object_id,
-                start,
-                points=None if points is None else points.xy,
-                labels=None if points is None else points.labels,
-                box=None if box is None else box.xyxy,
-            )
+            session.add_object_prompt(object_id, start, prompt)
         if chunk is not None and chunk.start > start:
             handed_over = {(one.frame_idx, one.id): one for one in before}
             for frame_idx in range(max(start + 1, chunk.start - HANDED_OVER_FRAMES), chunk.start):
@@ -206,7 +199,7 @@ def join_chunks(parts: Sequence[TrackedVideo], chunks: Sequence[Chunk], *, same_
 def _agreement(
     earlier: Sequence[ObjectMask], later: Sequence[ObjectMask], overlap: range
 ) -> dict[tuple[int, int], float]:
-    """The mean IoU in the overlap of each pair of objects that meet there, by (earlier id, later id)."""
+    """Return the mean IoU in the overlap of each pair of objects that meet there, by (earlier id, later id)."""
     masks = [
         {(one.frame_idx, one.id): decode(one.rle) for one in side if one.frame_idx in overlap}
         for side in (earlier, later)
@@ -225,7 +218,7 @@ def _agreement(
 
 
 def _match_objects(agreement: Mapping[tuple[int, int], float]) -> dict[int, int]:
-    """The earlier object of each later one, the best pairs first."""
+    """Return the earlier object of each later one; the best pairs are matched first."""
     matched: dict[int, int] = {}
     for (a, b), overlap in sorted(agreement.items(), key=lambda pair: (-pair[1], pair[0])):
         if overlap >= SAME_OBJECT_IOU and b not in matched and a not in matched.values():

@@ -156,11 +156,16 @@ class Session:
         obj = self.tracker.objects.get(number)
         refine = obj is not None and obj.bank.get(frame.index) is not None
         prompt = parse_object_prompt(points, labels, box, mask, size=frame.size, refine=refine)
-        return self._add_object_prompt(number, frame.index, prompt)
+        return self.add_object_prompt(number, frame.index, prompt)
 
     @_one_at_a_time
-    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
-        """Add a prompt that is already parsed."""
+    def add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
+        """Prompt an object on a frame with a parsed prompt; with `prompt.refine` it starts from its mask there.
+
+        Raises:
+            PromptError: if the id is malformed, or the prompt lies outside the frame.
+            InputError, SourceError, StateError: if the frame does not exist or cannot be read.
+        """
         number, frame = validate_object_id(object_id), self.frame(frame_idx)
         obj = self.tracker.objects.get(number) or TrackedObject(number)
         state = self.tracker.add_prompt(obj, frame, prompt.fit_to_image(frame.size))
