@@ -7,7 +7,11 @@ import pytest
 
 from masklet import SAM, Results
 
-pytest.importorskip("supervision")
+
+@pytest.fixture(autouse=True)
+def _supervision() -> None:
+    """Skip without supervision; not when the file is collected, which would cost 47 MB in each process."""
+    pytest.importorskip("supervision")
 
 
 def test_results_follow_the_ids_of_a_tracker(small_sam: SAM, small_video: np.ndarray) -> None:
