@@ -67,11 +67,12 @@ def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPa
             same(fast(pixels), model.encode_image(pixels))
 
 
-def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same() -> None:
-    model = builtin()
+@pytest.mark.parametrize("name", ["builtin", "sam2.1_hiera_tiny", "efficienttam_ti"])
+def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same(name: str) -> None:
+    model = builtin() if name == "builtin" else reference_model(name)
     fast, pixels = FastSAM2Encoder(model, torch.bfloat16), torch.randn(2, 3, 96, 160)
-    if not isinstance(fast.trunk, FusedConvNet):
-        pytest.skip("this processor or build of torch has no fused oneDNN convolutions of bfloat16")
+    if not isinstance(fast.trunk, FusedConvNet | FusedHiera):
+        pytest.skip("this processor or build of torch has no fused oneDNN products of bfloat16")
     with torch.inference_mode():
         found, expected = fast(pixels), model.encode_image(pixels)
     for a, b in zip(

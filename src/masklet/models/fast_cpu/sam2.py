@@ -55,8 +55,8 @@ class FastSAM2Encoder:
             self.trunk = FusedConvNet(trunk, dtype or torch.float32)
         elif isinstance(trunk, RepViT):
             self.trunk = FusedRepViT(trunk, fused and convolutions_fuse, dtype)
-        elif fused and isinstance(trunk, Hiera | PlainViT) and dtype is None:
-            self.trunk = FusedHiera(trunk)
+        elif fused and isinstance(trunk, Hiera | PlainViT) and convolutions_fuse:
+            self.trunk = FusedHiera(trunk, dtype or torch.float32)
         self.eager = dtype is not None and (isinstance(self.trunk, nn.Module) or not (fused and convolutions_fuse))
         self.map_dtype = self.trunk.dtype if isinstance(self.trunk, FusedConvNet) else torch.float32
         self.neck = (
