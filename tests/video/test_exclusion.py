@@ -18,7 +18,7 @@ from masklet.models.sam2 import MatchingConfig
 from masklet.models.sam2.label_matching import recall_label
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.video import Session, TrackOptions
-from masklet.video.exclusion import exclusive_pairs, predict_place, share_priors
+from masklet.video.exclusion import exclusive_pairs, predict_place, share_priors, yield_to_prompted
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject
 from masklet.video.tracker import Tracker
 
@@ -103,6 +103,20 @@ def test_priors_of_an_object_in_another_are_not_shared() -> None:
     priors = {0: box_map((2, 12), (2, 12), 0.9), 1: box_map((3, 6), (3, 6), 0.8)}
     shared = share_priors(priors, objects, 1, reverse=False)
     assert all(torch.equal(shared[number], priors[number]) for number in priors)
+
+
+def test_a_prior_gives_way_to_an_object_that_is_prompted_on_the_frame() -> None:
+    hidden, shown = moving(5, 2), MemoryBank({3: box_state((8, 12), (20, 24))})
+    del hidden.tracked[3]
+    objects = [TrackedObject(1, bank=hidden), TrackedObject(2, bank=shown)]
+    wide = box_map((8, 12), (16, 24), 0.9)
+    rest = yield_to_prompted({1: wide}, objects, 3, reverse=False)[1]
+    assert rest[..., 8:12, 16:19].eq(0.9).all()
+    assert rest[..., 8:12, 21:23].max() < 0.1
+    assert yield_to_prompted({1: box_map((8, 12), (20, 24), 0.9)}, objects, 3, reverse=False) == {}
+    assert torch.equal(yield_to_prompted({1: wide}, objects, 2, reverse=False)[1], wide)  # nothing is prompted there
+    inside = [objects[0], TrackedObject(3, bank=MemoryBank({0: box_state((8, 12), (5, 9)), 3: shown.prompted[3]}))]
+    assert torch.equal(yield_to_prompted({1: wide}, inside, 3, reverse=False)[1], wide)  # a part excludes nothing
 
 
 def test_an_absent_object_is_found_by_its_features_anywhere() -> None:

@@ -16,7 +16,7 @@ from masklet.models.types import SelectedMasks
 from masklet.tensors import Tensor, avg_pool2d, max_pool2d, torch
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
-__all__ = ["HISTORY", "apply_non_overlap", "exclusive_pairs", "predict_place", "share_priors"]
+__all__ = ["HISTORY", "apply_non_overlap", "exclusive_pairs", "predict_place", "share_priors", "yield_to_prompted"]
 
 NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
@@ -60,6 +60,28 @@ def share_priors(
     shared_NHW = torch.where(others_NN.any(1)[:, None, None], shared_NHW, priors_NHW)
     found_N = (shared_NHW > 0.5).flatten(1).any(1).tolist()
     return {number: shared_NHW[i][None, None] for i, number in enumerate(banks) if found_N[i]}
+
+
+def yield_to_prompted(
+    priors: Mapping[int, Tensor], objects: Sequence[TrackedObject], frame_idx: int, *, reverse: bool
+) -> dict[int, Tensor]:
+    """Return priors (1, 1, H, W) by object id, without the cells of exclusive objects that are prompted on the frame.
+
+    Priors without a cell above one half are left out.
+    """
+    prompted = [one for one in objects if frame_idx in one.bank.prompted]
+    if not prompted or not priors:
+        return dict(priors)
+    exclusive_NN = exclusive_pairs([one.bank for one in objects], frame_idx, reverse=reverse)
+    row = {one.id: index for index, one in enumerate(objects)}
+    rest = {}
+    for number, prior_11HW in priors.items():
+        for other in prompted:
+            if exclusive_NN[row[number], row[other.id]]:
+                prior_11HW = prior_11HW * (1 - other.bank.label(frame_idx).to(prior_11HW))
+        if (prior_11HW > 0.5).any():
+            rest[number] = prior_11HW
+    return rest
 
 
 def exclusive_pairs(banks: Sequence[MemoryBank], frame_idx: int, *, reverse: bool) -> Tensor:

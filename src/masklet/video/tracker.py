@@ -36,7 +36,7 @@ from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.tensors import Tensor, torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
-from masklet.video.exclusion import HISTORY, apply_non_overlap, exclusive_pairs, share_priors
+from masklet.video.exclusion import HISTORY, apply_non_overlap, exclusive_pairs, share_priors, yield_to_prompted
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.frame_scores import choose_candidates, score_frame
 from masklet.video.memory_bank import (
@@ -400,6 +400,8 @@ class Tracker:
         for one in objects:
             one.bank.tracked.pop(index, None)
         priors = self.match_labels(index, unprompted, reverse)
+        if self.options.non_overlapping is not False:
+            priors = yield_to_prompted(priors, objects, index, reverse=reverse)
         if len(priors) > 1 and self.options.non_overlapping is not False:
             history = min(HISTORY, self.cuts.frames_in_shot_before(index, reverse=reverse))
             priors = share_priors(priors, objects, index, reverse=reverse, history=history)
