@@ -114,6 +114,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory, small_video: np.ndarray)
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_each_row_works_in_order(table: str, variables: dict[str, Any]) -> None:
     given = dict(variables)
