@@ -176,7 +176,7 @@ def test_a_tracked_mask_scores_one_against_itself_also_when_it_comes_late(tmp_pa
     store_video(tmp_path / "first", "clip", late())
     entry = open_dataset(tmp_path / "first").samples[0]
     assert max(row.j for row in evaluate_video(tracker, entry, ["box"])) < 1
-    with tracker.session(entry.source) as session:
+    with tracker.session(entry.source, non_overlapping=False) as session:  # each file shows one object
         session.add_prompt(1, frame_idx=0, box=[5, 10, 25, 30])
         session.add_prompt(2, frame_idx=2, box=[45, 24, 65, 34])
         shown = {r.frame_idx: dict(zip(r.ids.tolist(), r.masks.data, strict=True)) for r in session.propagate()}
