@@ -182,7 +182,7 @@ def track(
       masklet track dog.mp4 --point 150,150 --stop 100 --model sam2.1_t.pt --resume
       masklet track 0 --box 200,100,400,400 --out camera
       masklet track street.mp4 --detect-every 5 --max-objects 12
-      masklet track film.mp4 --no-scene-cuts --no-reidentify
+      masklet track shots.mp4 --no-scene-cuts --no-reidentify
     """
     typed = [(option, value) for option, value in context.obj if option in PROMPT_OPTIONS]
     if typed and prompts is not None:

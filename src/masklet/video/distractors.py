@@ -28,7 +28,7 @@ class AnchorRule:
     min_iou: float = 0.8
     """Predicted IoU that the mask has to exceed."""
     area_tolerance: float = 0.2
-    """Fraction by which its area may differ from the median of its own and those of the frames before."""
+    """Fraction by which its area may differ from the median of this area and those of the frames before."""
     areas: int = 10
     """Areas, at most, of which the median is taken."""
     min_distance: int = 5
