@@ -1,7 +1,11 @@
-"""Measure on synthetic clips what recognizing lost objects and noticing scene cuts are worth, with and without them.
+"""Measure on synthetic clips what exclusion, recognition of lost objects and scene cuts are worth, with and without.
 
+    python scripts/measure_identities.py exclusion --scenario twins
     python scripts/measure_identities.py returns --scenario reentry --scenario occlusion
     python scripts/measure_identities.py cuts
+
+`exclusion` tracks all objects of the benchmark's clips from their true masks on the first frame: J, and the frames on
+which the mask of an object fits another one better.
 
 `returns` tracks clips without prompts; the true masks are the detector, so that only identities can be wrong. It counts
 the ids of each object and the frames on which it has its first one. `cuts` shows one clip, ten frames of another one,
@@ -19,7 +23,7 @@ import numpy.typing as npt
 
 from masklet import SAM
 from masklet.evaluate.metrics import region_similarity
-from masklet.evaluate.synthetic import FRAME_SIZE, NUM_FRAMES, SEED, SyntheticClip
+from masklet.evaluate.synthetic import FRAME_SIZE, NUM_FRAMES, SEED, SyntheticClip, benchmark_clips
 from masklet.synthetic import SCENARIOS, Clip, ProceduralSource
 from masklet.video import Detection, FrameDetector
 
@@ -87,6 +91,37 @@ def measure_cut(model: SAM, first: Clip, second: Clip, scene_cuts: bool) -> tupl
         return float(np.mean(similarities)), float(np.mean(false)), len(session.tracker.cuts.frames)
 
 
+def measure_exclusion(model: SAM, clip: Clip, non_overlapping: bool | None) -> tuple[float, int, int]:
+    """Return the sum of J, the frames of visible objects, and those on which another object fits the mask better."""
+    similarity, visible, confused = 0.0, 0, 0
+    with model.session(clip.frames_THW3, non_overlapping=non_overlapping) as session:
+        for number, mask in enumerate(clip.masks_TNHW[0]):
+            if mask.any():
+                session.add_prompt(number, 0, mask=mask)
+        for results in session.propagate(1):
+            assert results.masks is not None
+            truth = clip.masks_TNHW[results.frame_idx]
+            for number, mask in zip(results.ids, results.masks.data, strict=True):
+                if truth[number].sum() < MIN_PIXELS:
+                    continue
+                fits = [region_similarity(mask, true) for true in truth]
+                similarity, visible = similarity + fits[number], visible + 1
+                confused += max(fits) > fits[number] and mask.any()
+    return similarity, visible, confused
+
+
+def print_exclusion(model: SAM, scenarios: Iterable[str]) -> None:
+    """Print a line for each scenario, where objects overlap and where they exclude each other."""
+    print(f"{'scenario':<14}{'exclusive':>12}{'frames':>9}{'J':>8}{'on another':>12}")
+    for scenario in scenarios:
+        made = [each.render() for each in benchmark_clips([scenario])]
+        for non_overlapping in (False, None):
+            rows = [measure_exclusion(model, clip, non_overlapping) for clip in made]
+            similarity, visible, confused = np.sum(rows, axis=0)
+            name = str(non_overlapping is None)
+            print(f"{scenario:<14}{name:>12}{visible:>9.0f}{similarity / visible:>8.3f}{confused:>12.0f}", flush=True)
+
+
 def print_returns(model: SAM, scenarios: Iterable[str], clips: int) -> None:
     """Print a line for each scenario, with and without recognition."""
     print(f"{'scenario':<14}{'recognized':>12}{'objects':>9}{'ids':>6}{'kept':>8}")
@@ -118,14 +153,17 @@ def print_row(name: str, figures: Sequence[float]) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["returns", "cuts"])
-    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="of returns; repeatable")
-    parser.add_argument("--clips", type=int, default=4, help="of each scenario")
+    parser.add_argument("what", choices=["exclusion", "returns", "cuts"])
+    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="not of cuts; repeatable")
+    parser.add_argument("--clips", type=int, default=4, help="of each scenario, of returns")
     words = parser.parse_args()
+    scenarios = words.scenario or ["reentry", "occlusion", "twins"]
     if words.what == "cuts":
         print_cuts(SAM())
+    elif words.what == "exclusion":
+        print_exclusion(SAM(), scenarios)
     else:
-        print_returns(SAM(), words.scenario or ["reentry", "occlusion", "twins"], words.clips)
+        print_returns(SAM(), scenarios, words.clips)
 
 
 if __name__ == "__main__":

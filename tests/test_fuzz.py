@@ -288,6 +288,8 @@ JOB: JobRecord = {
     "non_overlapping": False,
     "retain": "recent",
     "memory": "sam2",
+    "scene_cuts": True,
+    "verify_returns": True,
     "model": {"name": "builtin", "side": 512},
 }
 

@@ -14,6 +14,7 @@ import pytest
 from helpers.cli_videos import FRAMES, played
 from masklet.sam import model
 from masklet.video import AutoTrackStream, Detection
+from masklet.video.auto_tracker import AutoTracker
 from masklet.writers import read_tracks
 
 pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
@@ -64,6 +65,38 @@ def test_options_choose_how_objects_are_detected(masklet: Masklet, detections: l
     assert outcome.out == ""
     assert detections == ["fine"] * 3
     assert [record.frame_idx for record in read_tracks("o/video_masks.jsonl")] == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (True, True, True)),
+        (["--no-scene-cuts"], (False, True, True)),
+        (["--no-verify-returns", "--scene-cuts"], (True, False, True)),
+        (["--no-reidentify"], (True, True, False)),
+        (["--reidentify", "--verify-returns"], (True, True, True)),
+    ],
+)
+def test_what_happens_to_lost_objects_is_chosen(
+    words: list[str],
+    expected: tuple[bool, bool, bool],
+    masklet: Masklet,
+    detections: list[str],
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    opened = AutoTracker.__init__
+
+    def watched(self: AutoTracker, *args: Any, **kwargs: Any) -> None:
+        opened(self, *args, **kwargs)
+        options = self.live.tracker.options
+        seen.append((options.scene_cuts, options.verify_returns, self.options.reidentify))
+
+    monkeypatch.setattr(AutoTracker, "__init__", watched)
+    outcome = masklet("track", video, *words, "--stop", "2", "--out", "o", "--quiet")
+    assert outcome.code == 0, outcome.err
+    assert seen == [expected]
 
 
 def test_every_frame_by_itself(masklet: Masklet, detections: list[str], video: Path) -> None:
@@ -124,6 +157,8 @@ def test_ctrl_c_and_trouble_keep_the_frames_so_far(
         ("video.mp4 --frame 2", ["no prompt follows --frame 2"]),
         ("video.mp4 --point 5,5 --detect-every 3", ["--detect-every is for videos without prompts"]),
         ("video.mp4 --box 5,5,20,20 --per-frame", ["--per-frame is for videos without prompts"]),
+        ("video.mp4 --point 5,5 --no-reidentify", ["--no-reidentify is for videos without prompts"]),
+        ("video.mp4 --point 5,5 --reidentify", ["--reidentify is for videos without prompts"]),
         ("video.mp4 --format vidoe", ["did you mean video"]),
         ("gone.mp4", ["gone.mp4"]),
     ],

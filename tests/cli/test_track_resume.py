@@ -236,6 +236,8 @@ def test_lost_lines_are_tracked_again(
         ([*PROMPTS, "--stop", "9"], "stop None, now 9"),
         ([*PROMPTS, "--non-overlapping"], "non_overlapping None, now True"),
         ([*PROMPTS, "--memory", "samurai"], "memory 'sam2', now 'samurai'"),
+        ([*PROMPTS, "--no-scene-cuts"], "scene_cuts True, now False"),
+        ([*PROMPTS, "--no-verify-returns"], "verify_returns True, now False"),
         ([*PROMPTS, "--model", "sam2.1_t.pt"], "model 'the built-in model', now 'sam2.1_t.pt'"),
         ([*PROMPTS, "--precision", "bf16"], "precision 'auto', now 'bf16'"),
         ([*PROMPTS, "--image-size", "64"], "image_size None, now 64"),

@@ -34,8 +34,10 @@ def test_every_condition_of_an_anchor() -> None:
     assert not RULE.is_anchor(OBJECT, 0.80, beside, [100], 6)  # not sure
     assert not RULE.is_anchor(OBJECT, 0.81, beside, [100], 5)  # too soon
     assert not RULE.is_anchor(OBJECT, 0.81, np.stack([OBJECT, OBJECT, GROWN]), [100], 6)  # nothing beside it
-    assert not RULE.is_anchor(OBJECT, 0.81, beside, [126], 6)  # an unusual size
-    assert RULE.is_anchor(OBJECT, 0.81, beside, [125], 6)
-    assert RULE.is_anchor(OBJECT, 0.81, beside, [*[100] * 10, *[500] * 30], 6)  # ten frames count
-    assert not RULE.is_anchor(OBJECT, 0.81, beside, [0, 0], 6)  # nothing is usual yet
+    assert not RULE.is_anchor(OBJECT, 0.81, beside, [151], 6)  # an unusual size: the median is 125.5
+    assert RULE.is_anchor(OBJECT, 0.81, beside, [150], 6)
+    assert RULE.is_anchor(OBJECT, 0.81, beside, [*[100] * 5, *[500] * 30], 6)  # ten areas count
+    assert not RULE.is_anchor(OBJECT, 0.81, beside, [*[100] * 3, *[500] * 6], 6)
+    assert not RULE.is_anchor(OBJECT, 0.81, beside, [], None)  # the first frame that is tracked
+    assert RULE.is_anchor(OBJECT, 0.81, beside, [0, 0], None)  # it was not visible before
     assert not RULE.is_anchor(mask(), 0.9, beside, [100], 6)

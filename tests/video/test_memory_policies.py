@@ -43,7 +43,8 @@ def test_sam2long_takes_the_last_six_good_frames_and_their_pointers_alone() -> N
     scores = good(range(1, 12), f5=Scores(iou=0.2), f8=Scores(object_score=-1), f9=Scores(iou=0.3))
     seen = select("sam2long", 12, scores)
     assert seen.spatial == ((0, 0), (3, 6), (4, 5), (6, 4), (7, 3), (10, 2), (11, 1))
-    assert seen.pointers == ((0, 12), (11, 1), (10, 2), (7, 5), (6, 6), (4, 8), (3, 9), (2, 10), (1, 11))
+    assert seen.pointers == ((0, 12), (11, 1), (10, 2), (7, 3), (6, 4), (4, 5), (3, 6), (2, 7))
+    assert seen.held == (1,)  # the farthest one has no pointer
 
 
 def test_the_frame_before_is_always_selected() -> None:
@@ -64,9 +65,15 @@ def test_sam2long_ranks_keys_by_the_object_score_with_the_prompt_as_ten() -> Non
     seen = select("sam2long", 4, scores)
     assert seen.spatial == ((0, 0), (1, 3), (2, 2), (3, 1))
     np.testing.assert_allclose(seen.spatial_weights, [0.95 + 0.2 / 3, 1.05, 0.95, 0.95 + 0.1 / 3])
-    assert [frame for frame, _ in seen.pointers] == [0, 3, 2, 1]
-    np.testing.assert_allclose(seen.pointer_weights, [0.95 + 0.2 / 3, 0.95 + 0.1 / 3, 0.95, 1.05])
-    assert key_weights([1.0], 0.95, 1.05) == (1.05,)
+    assert [frame for frame, _ in seen.pointers] == [0, 3, 2]
+    np.testing.assert_allclose(seen.pointer_weights, [1.05, 1.0, 0.95])
+    assert key_weights([1.0], 0.95, 1.05) == (0.95,)
+
+
+def test_sam2long_weights_nothing_where_there_is_one_memory() -> None:
+    seen = select("sam2long", 1, {})
+    assert (seen.spatial, seen.pointers) == (((0, 0),), ((0, 1),))
+    assert seen.spatial_weights == seen.pointer_weights == ()
 
 
 def test_samurai_leaves_out_what_disagrees_with_the_motion_and_keeps_the_pointers_of_sam2() -> None:
@@ -90,10 +97,26 @@ def test_dam4sam_takes_the_frame_before_and_every_fifth_visible_one() -> None:
     assert {25, 36} & {frame for frame, _ in seen.pointers} == {36}
 
 
+def test_dam4sam_starts_from_the_nearest_frame_on_which_the_object_was_visible() -> None:
+    seen = select("dam4sam", 38, good(range(1, 38), f37=Scores(area=0), f36=Scores(object_score=-1)))
+    assert seen.spatial == ((0, 0), (10, 6), (15, 5), (20, 4), (25, 3), (30, 2), (35, 1))
+
+
 def test_dam4sam_gives_up_to_three_slots_to_anchors_without_age() -> None:
     anchor = Scores(is_anchor=True)
     seen = select("dam4sam", 38, good(range(1, 38), f7=anchor, f14=anchor, f21=anchor, f30=anchor, f37=anchor))
     assert seen.spatial == ((0, 0), (14, 0), (21, 0), (30, 0), (25, 3), (35, 2), (37, 1))
+    assert [frame for frame, _ in seen.pointers[:4]] == [0, 30, 21, 14]  # however far they are
+    assert len(seen.pointers) == len({frame for frame, _ in seen.pointers}) == 1 + 3 + 14
+
+
+def test_dam4sam_takes_an_anchor_among_the_recent_frames_only_if_it_is_the_frame_before() -> None:
+    anchor = Scores(is_anchor=True)
+    anchors = {f"f{frame}": anchor for frame in (10, 15, 20, 25, 30)}
+    seen = select("dam4sam", 36, good(range(1, 36), **anchors))
+    assert seen.spatial == ((0, 0), (20, 0), (25, 0), (30, 0), (5, 2), (35, 1))
+    seen = select("dam4sam", 31, good(range(1, 31), **anchors))
+    assert seen.spatial == ((0, 0), (15, 0), (20, 0), (25, 0), (5, 2), (30, 1))
 
 
 def test_backward_every_rule_is_the_mirror_image() -> None:
@@ -114,13 +137,18 @@ def test_a_limit_keeps_the_weights_of_what_it_keeps() -> None:
 def test_whatever_will_be_selected_is_selected_all_the_time() -> None:
     """Why a bank may release what is far away and not selected: a frame that is passed over never comes back."""
     random = np.random.default_rng(5)
-    scores: dict[int, Scores] = {}
     for policy in POLICIES:
+        scores: dict[int, Scores] = {}
         previous: set[int] = set()
+        pointed: set[int] = set()
         for frame in range(1, 120):
-            seen = {f for f, _ in select(policy, frame, scores).spatial}
+            selection = select(policy, frame, scores)
+            seen = {f for f, _ in selection.spatial}
+            pointers = {f for f, _ in selection.pointers}
             assert not {f for f in seen - previous if f < frame - 6}, (policy, frame)
-            previous, absent = seen, random.random() < 0.4
+            assert not {f for f in pointers - pointed if f < frame - 15}, (policy, frame)
+            held, absent = set(selection.held), random.random() < 0.4
+            previous, pointed = seen | held, seen | held | pointers
             scores[frame] = Scores(random.random(), -3.0 if absent else 3.0, 0 if absent else 90, None, frame % 13 == 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,6 +109,16 @@ def track(
         ),
     ] = None,
     memory: Memory = "sam2",
+    scene_cuts: Annotated[
+        bool, typer.Option("--scene-cuts/--no-scene-cuts", help="Notice cuts; use no memories of the shot before.")
+    ] = True,
+    verify_returns: Annotated[
+        bool,
+        typer.Option(
+            "--verify-returns/--no-verify-returns",
+            help="Built-in model: a lost object is back only if it looks like itself.",
+        ),
+    ] = True,
     save_session: Annotated[
         bool, typer.Option("--save-session", help="Write STEM_session.safetensors too, to edit it later.")
     ] = False,
@@ -134,6 +144,13 @@ def track(
     per_frame: Annotated[
         bool, typer.Option("--per-frame", help="Without prompts: every frame by itself, no identities.")
     ] = False,
+    reidentify: Annotated[
+        bool | None,
+        typer.Option(
+            "--reidentify/--no-reidentify",
+            help="Without prompts: a lost object that is found again keeps its id (default).",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     image_size: ImageSize = None,
     device: Device = None,
@@ -165,6 +182,7 @@ def track(
       masklet track dog.mp4 --point 150,150 --stop 100 --model sam2.1_t.pt --resume
       masklet track 0 --box 200,100,400,400 --out camera
       masklet track street.mp4 --detect-every 5 --max-objects 12
+      masklet track shots.mp4 --no-scene-cuts --no-reidentify
     """
     typed = [(option, value) for option, value in context.obj if option in PROMPT_OPTIONS]
     if typed and prompts is not None:
@@ -173,12 +191,23 @@ def track(
     _check_mode(
         is_prompted,
         {"--bidirectional": bidirectional, "--reverse": reverse, "--resume": resume, "--save-session": save_session},
-        {"--detect-every": detect_every, "--max-objects": max_objects, "--preset": preset, "--per-frame": per_frame},
+        {
+            "--detect-every": detect_every,
+            "--max-objects": max_objects,
+            "--preset": preset,
+            "--per-frame": per_frame,
+            "--reidentify": reidentify is True,
+            "--no-reidentify": reidentify is False,
+        },
     )
     formats = parse_formats(format, VIDEO_FORMATS)
     runtime = parse_runtime(threads, providers, graph_cache)
     deferred = _DeferredModel(model, device, precision, image_size, runtime, memory_pooling)
-    options = track_options(memory, memories, pointers, non_overlapping)
+    options = replace(
+        track_options(memory, memories, pointers, non_overlapping),
+        scene_cuts=scene_cuts,
+        verify_returns=verify_returns,
+    )
     is_camera = source.isascii() and source.isdigit() and not os.path.exists(source)
     name = int(source) if is_camera else source
     reporter = ProgressReporter(quiet=quiet)
@@ -234,6 +263,7 @@ def track(
             detect_every=detect_every or DETECT_EVERY,
             max_objects=max_objects or MAX_OBJECTS,
             identities=not per_frame,
+            reidentify=reidentify is not False,
         )
         opener = deferred.auto_track_opener(preset or PRESETS[0], auto_options, options)
         job = track_everything_to_files(

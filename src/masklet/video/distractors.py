@@ -28,11 +28,11 @@ class AnchorRule:
     min_iou: float = 0.8
     """Predicted IoU that the mask has to exceed."""
     area_tolerance: float = 0.2
-    """Fraction by which its area may differ from the median of the frames before."""
+    """Fraction by which its area may differ from the median of this area and those of the frames before."""
     areas: int = 10
-    """Frames before, at most, of which the median is taken."""
+    """Areas, at most, of which the median is taken."""
     min_distance: int = 5
-    """It has to lie more than this many frames after the last anchor or prompt."""
+    """It has to lie more than this many frames after the last anchor."""
     max_agreement: float = 0.7
     """`distractor_agreement` up to which something similar is in view."""
 
@@ -41,13 +41,13 @@ class AnchorRule:
     ) -> bool:
         """Whether a frame is an anchor.
 
-        `areas` are those of the frames before, the nearest first, and `distance` is that to the nearest anchor or
-        prompted frame before (None: there is none).
+        `areas` are those of the frames tracked before, the nearest first, 0 where it was not visible; the first tracked
+        frame is no anchor. `distance` is that to the nearest anchor before (None: there is none).
         """
-        area, known = int(mask_HW.sum()), [each for each in areas if each][: self.areas]
-        if not area or not known or iou <= self.min_iou or (distance is not None and distance <= self.min_distance):
+        area = int(mask_HW.sum())
+        if not area or not areas or iou <= self.min_iou or (distance is not None and distance <= self.min_distance):
             return False
-        usual = float(np.median(known))
+        usual = float(np.median([area, *(each for each in areas if each)][: self.areas]))
         if abs(area - usual) > self.area_tolerance * usual:
             return False
         return distractor_agreement(mask_HW, candidates_KHW) <= self.max_agreement

@@ -63,9 +63,9 @@ def score_frame(
     if anchors is not None:
         before = available.tracked_before(frame_idx, reverse=reverse)
         recent = [frame for frame in before if abs(frame - frame_idx) <= AREA_HISTORY]
-        areas = [area for frame in recent if (area := available.scores[frame].area)]
-        resolving = [*obj.bank.prompted, *(frame for frame in before if available.scores[frame].is_anchor)]
-        distance = min((abs(frame - frame_idx) for frame in resolving), default=None)
+        areas = [area for frame in recent if (area := available.scores[frame].area) is not None]
+        known = (frame for frame in before if available.scores[frame].is_anchor)
+        distance = min((abs(frame - frame_idx) for frame in known), default=None)
         is_anchor = anchors.is_anchor(mask_HW, state.iou, (candidates_KHW > 0).cpu().numpy(), areas, distance)
         state = replace(state, area=int(mask_HW.sum()), is_anchor=is_anchor)
     return state

@@ -71,6 +71,8 @@ class JobRecord(TypedDict):
     non_overlapping: bool | None
     retain: str
     memory: str
+    scene_cuts: bool
+    verify_returns: bool
     model: Mapping[str, object]
 
 
@@ -376,7 +378,8 @@ def _read_job_record(path: Path) -> dict[str, Any]:
         last: int | None = record.pop("until")
         record["non_overlapping"] = record["non_overlapping"] or None
         record["stop"] = None if last is None else last + 1 if not record["reverse"] else last - 1 if last else None
-    record.setdefault("memory", "sam2")  # an earlier version knew no other
+    for setting, only in {"memory": "sam2", "scene_cuts": True, "verify_returns": True}.items():
+        record.setdefault(setting, only)  # an earlier version knew no other
     for prompt in record["prompts"]:  # float32, as prompts hold them; an earlier version stored what was typed
         prompt["points"] = np.asarray(prompt["points"], np.float32).tolist()
     return record

@@ -309,6 +309,8 @@ def track_to_files(
         "non_overlapping": options.non_overlapping,
         "retain": options.retain,
         "memory": options.memory,
+        "scene_cuts": options.scene_cuts,
+        "verify_returns": options.verify_returns,
         "model": description or {},
     }
     return _PromptedJob(model, video, outputs, prompts, record, options, first, resume, save_session, on_backward_frame)

@@ -133,9 +133,9 @@ class MemoryBank:
         return AvailableMemory(encoded, self.tracked.keys(), with_spatial, scores)
 
     def prune(self, selector: MemorySelector, centers: tuple[int, ...], selected: MemorySelection) -> None:
-        """Release what is far from all frames of `centers` and not `selected` next; prompted frames stay."""
+        """Release what is far from all frames of `centers` and not `selected` or held next; prompted frames stay."""
         memories, pointers = selector.max_distance
-        spatial = {frame for frame, _ in selected.spatial}
+        spatial = {*(frame for frame, _ in selected.spatial), *selected.held}
         kept = spatial | {frame for frame, _ in selected.pointers}
         for frame, state in list(self.tracked.items()):
             distance = min(abs(frame - center) for center in centers)

@@ -14,7 +14,7 @@ All rules work in both directions of time, and on each object by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from masklet.video.box_motion import MotionRule
@@ -45,9 +45,11 @@ class ReliableFrames:
     min_box_agreement: float | None = None
     """Frames whose box agreed with the object's motion no better than this are left out; None: boxes do not count."""
     selects_pointers: bool = False
-    """Pointers are of the same frames. False: of the most recent ones, as in SAM 2."""
+    """Pointers are of the same frames, all but the farthest, and their offsets count these frames. False: pointers are
+    of the most recent frames, as in SAM 2."""
     weights: tuple[float, float] | None = None
-    """The factors of the keys, of the lowest and of the highest object score; None: all are 1."""
+    """The factors of the keys, of the lowest and of the highest object score; None: all are 1. Where a single spatial
+    memory is attended to, none is weighted."""
     recent: RecentFrames = field(default_factory=RecentFrames)
     """How many memories and pointers there are, and which prompted frames."""
 
@@ -62,21 +64,23 @@ class ReliableFrames:
         """Select what `frame_idx` attends to; ages count selected frames, not those in between."""
         usual = self.recent.select(frame_idx, available, reverse=reverse, length=length)
         before = available.tracked_before(frame_idx, reverse=reverse)
-        reliable = [frame for i, frame in enumerate(before) if i == 0 or self.accepts(available, frame)]
-        chosen = reliable[: usual.max_pointers - 1]  # the nearest first
+        accepted = [frame for frame in before if self.accepts(available, frame)][: usual.max_pointers - 1]
+        chosen = list(dict.fromkeys([*before[:1], *accepted]))  # the nearest first
         with_memory = [frame for frame in chosen if available.has_spatial(frame)][: self.recent.memories]
         prompted = tuple(each for each in usual.spatial if each[1] == 0)
         spatial = (*prompted, *((frame, age + 1) for age, frame in reversed(list(enumerate(with_memory)))))
         pointers = usual.pointers
         if self.selects_pointers:
             known = tuple(each for each in usual.pointers if each[0] in available.prompted)
-            pointers = (*known, *((frame, abs(frame_idx - frame)) for frame in chosen))
-        if self.weights is None:
-            return MemorySelection(spatial, pointers, usual.max_pointers)
+            pointers = (*known, *((frame, age) for age, frame in enumerate(chosen[:-1], start=1)))
+        held = tuple(chosen[-1:]) if self.selects_pointers else ()
+        selection = MemorySelection(spatial, pointers, usual.max_pointers, held=held)
+        if self.weights is None or len(spatial) < 2:
+            return selection
         low, high = self.weights
         ranked = [[self._rank(available, frame) for frame, _ in part] for part in (spatial, pointers)]
         spatial_weights, pointer_weights = (key_weights(scores, low, high) for scores in ranked)
-        return MemorySelection(spatial, pointers, usual.max_pointers, spatial_weights, pointer_weights)
+        return replace(selection, spatial_weights=spatial_weights, pointer_weights=pointer_weights)
 
     def accepts(self, available: AvailableMemory, frame_idx: int) -> bool:
         """Whether the object was found well on a tracked frame."""
@@ -90,7 +94,7 @@ class ReliableFrames:
 
 
 def key_weights(scores: Sequence[float], low: float, high: float) -> tuple[float, ...]:
-    """Return a weight for each memory, evenly spaced by the rank of its score; a single memory has the highest.
+    """Return a weight for each memory, evenly spaced by the rank of its score; a single memory has the lowest.
 
     Example:
         >>> key_weights([10.0, 2.0, 7.0], 0.95, 1.05)
@@ -98,20 +102,25 @@ def key_weights(scores: Sequence[float], low: float, high: float) -> tuple[float
     """
     by_score = sorted(range(len(scores)), key=lambda i: scores[i])
     step = (high - low) / max(len(scores) - 1, 1)
-    weight_of = {i: low + step * rank for rank, i in enumerate(by_score)} if len(scores) > 1 else {0: high}
+    weight_of = {i: low + step * rank for rank, i in enumerate(by_score)}
     return tuple(weight_of[i] for i in range(len(scores)))
 
 
 @dataclass(frozen=True)
 class DistractorAwareFrames:
-    """Prompted frames and anchors, without age; then the frame before, and every fifth one, where it was visible."""
+    """Prompted frames and anchors, without age; then the nearest frame on which the object was visible, and every fifth
+    one before that.
+
+    Anchors count among the others only if they are the frame before. Pointers are of prompted frames, anchors, and the
+    most recent frames on which the object was visible.
+    """
 
     resolving: int = 4
     """Slots for prompted frames and anchors."""
     slots: int = 7
     """Slots in total."""
     stride: int = 5
-    """Of the frames other than the one before, those whose number is a multiple of this."""
+    """Of the frames before the nearest visible one, those whose number is a multiple of this."""
     recent: RecentFrames = field(default_factory=RecentFrames)
     """Which prompted frames there are, and how many pointers."""
 
@@ -135,19 +144,24 @@ class DistractorAwareFrames:
         known = [frame for frame in seen if frame != before and available.scores[frame].is_anchor]
         anchors = known[: max(self.resolving - len(prompted), 0)]
         slots = self.slots - min(len(prompted) + len(anchors), self.resolving)
-        others = [frame for frame in seen if frame % self.stride == 0 and frame != before and frame not in anchors]
-        others = [*(frame for frame in seen if frame == before), *others[: slots - 1]]
-        pointers = tuple(
-            (frame, offset)
-            for frame, offset in usual.pointers
-            if frame in available.prompted or self._is_visible(available, frame)
+        recent = [frame for frame in seen if frame == before or not available.scores[frame].is_anchor]
+        others = [*recent[:1], *(frame for frame in recent[1:] if frame % self.stride == 0)][: slots + 1]
+        others, held = others[:slots], others[slots:]  # one more for when an anchor is no longer the frame before
+        pointers = (
+            *(each for each in usual.pointers if each[0] in available.prompted),
+            *((frame, abs(frame_idx - frame)) for frame in anchors),
+            *(
+                each
+                for each in usual.pointers
+                if each[0] not in available.prompted and each[0] not in anchors and self._is_visible(available, each[0])
+            ),
         )
         spatial = (
             *prompted,
             *((frame, 0) for frame in reversed(anchors)),
             *((frame, age + 1) for age, frame in reversed(list(enumerate(others)))),
         )
-        return MemorySelection(spatial, pointers, usual.max_pointers)
+        return MemorySelection(spatial, pointers, usual.max_pointers, held=tuple(held))
 
     @staticmethod
     def _is_visible(available: AvailableMemory, frame_idx: int) -> bool:

@@ -81,6 +81,8 @@ class MemorySelection:
     """The factor of each spatial memory's keys; empty: all are 1."""
     pointer_weights: tuple[float, ...] = ()
     """The factor of each pointer's keys; empty: all are 1."""
+    held: tuple[int, ...] = ()
+    """Frames that stay stored because a later frame may select them, though this one does not."""
 
     def limit(self, frame_idx: int, memories: int, pointers: int) -> MemorySelection:
         """Keep at most so many memories and pointers: of prompted frames the nearest, and the nearest pointers.
@@ -102,6 +104,7 @@ class MemorySelection:
             self.max_pointers,
             tuple(self.spatial_weights[i] for i in spatial if self.spatial_weights),
             tuple(self.pointer_weights[i] for i in kept if self.pointer_weights),
+            self.held,
         )
 
 

@@ -428,6 +428,9 @@ class Tracker:
             if self.policy.judges_frames:
                 available = self._available_memory(one, index)
                 state = score_frame(self.policy, one, available, index, reverse, state, candidates[one.id])
+            if state.is_anchor:  # remembered as if its mask had been given
+                [memory] = self._encode_memories(features, [masks[one.id]], prompted=True)
+                state = state.with_memory(memory)
             one.bank.tracked[index] = state
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
