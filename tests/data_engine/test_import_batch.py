@@ -62,7 +62,7 @@ def test_videos_come_with_the_masks_of_their_model(clips: Path, tracks: Path, tm
         with project.open_source(first) as video:
             for frame, mask in zip(video, masks, strict=True):
                 np.testing.assert_array_equal(mask.mask, frame.rgb.max(axis=2) > 128)
-        assert {(one.author, one.origin, one.is_of_person) for one in masks} == {("masklet-builtin", "track", False)}
+        assert {(one.author, one.origin, one.is_of_person) for one in masks} == {("builtin", "track", False)}
         assert {one.score for one in masks} == {0.5}
         project.verify(masks[0].object_id, 3)
     again = imported(tmp_path, tracks)
@@ -84,7 +84,7 @@ def test_images_have_the_classes_of_their_rows(tmp_path: Path) -> None:
         assert [cls.name for cls in project.classes] == ["dog"]
         assert {one.class_id for one in project.objects()} == {project.classes[0].id}
         [mask] = project.masks(project.sources[1])
-        assert (mask.author, mask.score, mask.frame) == ("sam2.1_t.pt", 1.0, 0)
+        assert (mask.author, mask.score, mask.frame) == ("sam2.1_t", 1.0, 0)
 
 
 def test_what_cannot_be_imported_says_why(clips: Path, tracks: Path, tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_a_loop_reviews_the_masks_of_a_batch(
     assert waiting is not None
     assert {one.source for one in waiting.current.queue} == {"a", "b"}
     with open_project(state.project_folder) as project:
-        assert {one.author for one in project.masks(project.sources[0])} == {"masklet-builtin"}
+        assert {one.author for one in project.masks(project.sources[0])} == {"builtin"}
         assert {one.author for one in project.masks(project.sources[1])} == {"squares"}
     assert open_loop(tmp_path / "loop", (), None, [tracks]).current == waiting.current

@@ -13,7 +13,6 @@ from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError, MaskletError
 from masklet.masks.rle import Rle
 from masklet.projects import Project, ProjectSource
-from masklet.registry import BUILTIN
 from masklet.scale.batch_manifest import best_rows, read_manifests
 from masklet.scale.item_files import read_item_file
 from masklet.scale.run_batch import SETTINGS_FILE, read_settings
@@ -21,6 +20,7 @@ from masklet.scale.storage import join_location, storage_of
 
 __all__ = ["ImportedItem", "import_batch", "is_batch"]
 
+BUILTIN_MODEL = "builtin.safetensors"
 OTHER_MODEL = "masklet batch"
 """Author of masks whose batch did not store its model, such as one from Python."""
 
@@ -62,7 +62,7 @@ def import_batch(project: Project, out: str | os.PathLike[str], *, only_videos: 
     if task == "embed" or (only_videos and task in ("everything", "annotate")):
         wanted = "masks of videos" if only_videos else "masks"
         raise InputError(f"{out} has a batch of the task {task}, which has no {wanted}: give one of --task track")
-    author = str(settings["model"] or BUILTIN) if "model" in settings else OTHER_MODEL
+    author = Path(str(settings["model"] or BUILTIN_MODEL)).stem if "model" in settings else OTHER_MODEL
     with best_rows(read_manifests(storage, out)) as rows:
         for row in rows():
             if row.outcome != "done":
