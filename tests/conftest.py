@@ -33,6 +33,12 @@ IMPORT_MUCH = (
 """Folders and files whose tests import pandas, transformers, onnxscript, OpenVINO or what optimizers need."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide pyarrow from fast tests: pandas would import it, 60 MB in each process, and no fast test needs it."""
+    if config.option.markexpr == "not slow":
+        sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out files whose tests are all slow before they import transformers or a browser, 100 MB in each process."""
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
@@ -44,9 +50,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the fast tests that import much in the middle, so that of two processes one alone needs memory for it.
 
-    With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done.
+    With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done. Among all
+    tests those on a Ray cluster come first, so that one process runs them, on one cluster. Those that are marked as
+    whole run where -m names them.
     """
+    if "whole" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("whole")])
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
     if config.option.markexpr != "not slow":
+        items.sort(key=lambda item: item.path.name != "test_ray.py")
         return
     importing = {path for name in IMPORT_MUCH for path in [TESTS / name, *(TESTS / name).rglob("test_*.py")]}
     much = [item for item in items if item.path in importing]

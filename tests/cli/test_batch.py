@@ -55,6 +55,7 @@ def test_the_exit_code_says_what_happened(masklet: Masklet, folder: Path, stage:
         (("photso", "--out", "out"), "did you mean 'photos'"),
         (("photos", "--out", "out", "--lease", "0.1"), "120 is usual"),
         (("photos", "--out", "out", "--task", "draw"), "--task"),
+        (("photos", "--out", "out", "--on", "ray", "--shard", "0/2"), "goes without --shard"),
         (("photos",), "--out"),
     ]:
         wrong = masklet("batch", *words)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.cheap_stages import BrightPixels
 from helpers.loop_model import SquareModel, write_squares
 from masklet.cli.main import run
 from masklet.data_engine.masklet_files import MaskletProvenance
@@ -21,14 +22,15 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder clips in the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("masklet.sam.SAM", SquareModel)
+    monkeypatch.setattr("masklet.scale.stages.VideoTracker.__call__", lambda _, batch: BrightPixels()(batch))
     (tmp_path / "clips").mkdir()
     write_squares(tmp_path / "clips" / "a.mp4")
     return tmp_path / "clips"
 
 
 def test_the_commands_run(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = re.findall(r"^masklet (loop .*)$", PAGE, flags=re.MULTILINE)
-    assert commands == ["loop engine --add clips/", "loop engine"]
+    commands = re.findall(r"^masklet ((?:loop|batch) .*)$", PAGE, flags=re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["loop", "loop", "batch", "loop"]
     for command in commands:
         with pytest.raises(SystemExit) as end:
             run(shlex.split(command))

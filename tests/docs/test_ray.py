@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cheap_stages import make_images, make_videos
+from helpers.cheap_stages import LEAN_RAY, make_images
+from helpers.video_files import Shot, make_video
 from masklet.cli.main import run
 from masklet.scale import ray as scale_ray
 from masklet.scale.run_batch import BatchProgress
@@ -30,6 +31,7 @@ def test_the_commands_parse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield BatchProgress("a.jpg", "done", "", 0.1, 1, 0, 0)
 
     monkeypatch.setattr(scale_ray, "run", record)
+    monkeypatch.setattr(scale_ray, "join_cluster", str)
     commands = re.findall(r"masklet (batch .*--on ray.*)$", PAGE, flags=re.MULTILINE)
     assert len(commands) == 4
     for command in commands:
@@ -52,10 +54,11 @@ def test_the_names_that_the_python_imports_are_there() -> None:
 def test_the_first_block_runs(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     make_images(tmp_path / "photos", 2)
-    make_videos(tmp_path / "videos", 1)
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "0.mp4", Shot(count=2))
     script = 'import ray\nray.init(address="local", num_cpus=2, include_dashboard=False)\n' + BLOCKS[0]
     search_path = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
-    env = {**os.environ, "PYTHONPATH": search_path}
+    env = {**os.environ, **LEAN_RAY, "PYTHONPATH": search_path}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=500
     )

@@ -15,8 +15,18 @@ from helpers.video_files import Shot, make_video
 from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import encode
 from masklet.media import open_video
+from masklet.scale.stage_base import Stage
 from masklet.scale.stage_rows import ObjectMask, StageInput, StageOutput
-from masklet.scale.stages import ModelStage, Stage
+
+LEAN_RAY = {
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+}
+"""Variables of a cluster for tests: no process starts before it is needed, which takes a second of processor time, and
+none gives way to the programs beside it, which on a busy machine is for minutes.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,6 @@ class BrightPixels(Stage):
             with open(Path(self.state, "items"), "a") as file:
                 file.write(f"{row.name}\n")
         return StageOutput(row.name, size, tuple(objects))
-
-
-class NoModel(ModelStage):
-    """A stage whose model cannot be opened."""
-
-    def process_row(self, model: object, row: StageInput) -> StageOutput:
-        raise AssertionError("the model cannot be opened")
 
 
 def bright_object(rgb: np.ndarray, frame_idx: int) -> list[ObjectMask]:

@@ -125,6 +125,7 @@ def test_a_damaged_archive_is_a_broken_item_after_its_members(tmp_path: Path) ->
         read_item(items[1], tmp_path)
 
 
+@pytest.mark.slow
 def test_parquet_has_paths_or_images(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")

@@ -14,9 +14,9 @@ from masklet.scale.merge_batch import merge_batch
 from masklet.scale.run_batch import run_batch
 
 parquet = pytest.importorskip("pyarrow.parquet")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_rows_are_one_table_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.scale.merge_batch.PARQUET_ROWS", 2)
     source = ItemSource([make_images(tmp_path / "in", 5)])
@@ -30,7 +30,6 @@ def test_rows_are_one_table_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert json.loads(rows[3]["masks"][0])["size"] == [24, 32]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_embeddings_are_lists_of_float32(tmp_path: Path) -> None:
     def embed(batch):  # type: ignore[no-untyped-def]
         count = len(batch["item"])

@@ -31,12 +31,9 @@ pytest.importorskip("s3fs")
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
 
-pytestmark = [
-    pytest.mark.network,
-    pytest.mark.filterwarnings(
-        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning"
-    ),
-]
+WARNINGS = ("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning")
+"""What the server and the clients warn of, which are not ours."""
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.filterwarnings(*WARNINGS)]
 NAMES = [f"cats/{number}.jpg" for number in range(12)]
 
 

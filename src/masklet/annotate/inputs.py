@@ -25,6 +25,7 @@ from masklet.media.image_source import (
     missing_path_message,
     natural_key,
 )
+from masklet.media.walk_folder import walk_folder
 
 __all__ = ["DataLike", "InputFile", "assign_splits", "default_output_dir", "list_inputs"]
 
@@ -158,7 +159,7 @@ def _sources(data: DataLike) -> list[str]:
 
 def _expand_source(source: str, exclude: Path | None) -> Iterator[str]:
     if os.path.isdir(source):
-        return _walk(source, None if exclude is None else os.path.realpath(exclude), set())
+        return _of_folder(source, exclude)
     if os.path.exists(source):
         if not has_suffix(source, MEDIA_SUFFIXES):
             raise SourceError(
@@ -172,29 +173,16 @@ def _expand_source(source: str, exclude: Path | None) -> Iterator[str]:
     raise SourceError(missing_path_message(source, "image, video or folder"))
 
 
-def _walk(folder: str, exclude: str | None, visited: set[str]) -> Iterator[str]:
-    """Images and videos of a folder, then those of its subfolders, each in natural order.
+def _of_folder(folder: str, exclude: Path | None) -> Iterator[str]:
+    """Images and videos of a folder and of those below it, but for output folders."""
+    excluded = None if exclude is None else os.path.realpath(exclude)
 
-    `visited` has the real paths of the folders so far, so that links cannot form a loop.
-    """
-    visited.add(os.path.realpath(folder))
-    try:
-        with os.scandir(folder) as scan:
-            entries = sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
-    except OSError as cause:
-        raise SourceError(
-            f"cannot list {folder!r}: {cause.strerror}; a readable folder is needed: check its permissions"
-        ) from cause
-    kinds = {entry.name: entry_kind(entry) for entry in entries}
-    for entry in entries:
-        if kinds[entry.name] == "file" and has_suffix(entry.name, MEDIA_SUFFIXES):
+    def is_output(path: str) -> bool:
+        return os.path.realpath(path) == excluded or os.path.isdir(os.path.join(path, STATE_FOLDER))
+
+    for _, entry in walk_folder(folder, is_output):
+        if entry_kind(entry) == "file" and has_suffix(entry.name, MEDIA_SUFFIXES):
             yield entry.path
-    for entry in entries:
-        if kinds[entry.name] == "folder":
-            real_path = os.path.realpath(entry.path)
-            is_output = real_path == exclude or os.path.isdir(os.path.join(entry.path, STATE_FOLDER))
-            if real_path not in visited and not is_output:
-                yield from _walk(entry.path, exclude, visited)
 
 
 def _glob_base(pattern: str) -> str:

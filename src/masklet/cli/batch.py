@@ -105,7 +105,8 @@ def batch(
         BatchEngine | None, typer.Option("--on", help="Divide the items over a Ray cluster, in place of shards.")
     ] = None,
     address: Annotated[
-        str | None, typer.Option("--address", help="Of the cluster: auto, ray://HOST:10001; default: RAY_ADDRESS.")
+        str | None,
+        typer.Option("--address", help="Of the cluster: auto, ray://HOST:10001; default: RAY_ADDRESS, else a new one."),
     ] = None,
     actors: Annotated[
         int | None, typer.Option("--actors", min=1, help="On Ray: processes; default: as many as there is room for.")
@@ -159,6 +160,9 @@ def batch(
         if engine is BatchEngine.RAY:
             from masklet.scale import ray
 
+            cluster = ray.join_cluster(address)
+            if not quiet:
+                print_notice(f"runs on {cluster}")
             on_ray = ray.RayOptions(address, actors, cpus, gpus=gpus, batch_size=batch_size, lease_s=lease)
             running = ray.run(source, stage, out, on_ray, settings=settings, kind=kind)
         else:

@@ -22,6 +22,10 @@ def loop(
     add: Annotated[
         list[Path] | None, typer.Option("--add", metavar="VIDEOS", help="A video, or a folder of videos, to add.")
     ] = None,
+    add_batch: Annotated[
+        list[Path] | None,
+        typer.Option("--add-batch", metavar="OUT", help="Output of `masklet batch --task track`: videos with masks."),
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The first model; default: the built-in one.")] = None,
     reviews: Annotated[int | None, typer.Option(min=1, help="Masks to look at in a round; default: 50.")] = None,
     selection: Annotated[
@@ -49,6 +53,7 @@ def loop(
       masklet loop engine --add clips/
       masklet app engine/loop.masklet
       masklet loop engine
+      masklet loop engine --add-batch tracks
     """
     from masklet.data_engine import LoopOptions, LoopState, open_loop, run_loop
     from masklet.data_engine.review_queue import open_entries
@@ -69,7 +74,7 @@ def loop(
         LoopOptions() if before is None else before.options,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
-    state = open_loop(folder, add or (), options)
+    state = open_loop(folder, add or (), options, add_batch or ())
     is_waiting = False
     with progress_bar(f"round {state.current.number}", None, enabled=not quiet) as step:
         for event in run_loop(state, skip_review=train_now):

@@ -234,22 +234,28 @@ def export(
 @app.command("import")
 def import_data(
     path: ProjectFolder,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file of a data set.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file of a dataset; OUT of `masklet batch`.")],
     data_format: DataFormat = None,
     split: Split = None,
     author: Annotated[str | None, typer.Option(help="Who adds it.")] = None,
 ) -> None:
     """Add a dataset to a project, which is made if it is missing; stopped, the same command resumes.
 
-    The exit code is 1 if something in DATA is broken and was left out.
+    Masks of `masklet batch` stay those of its model, so that people verify them and tracking may replace them. The exit
+    code is 1 if something in DATA is broken and was left out.
 
     \b
-    Example:
+    Examples:
       masklet project import photos.masklet photos_auto_annotate_labels/coco
+      masklet project import clips.masklet tracks
     """
+    from masklet.data_engine.import_batch import is_batch
     from masklet.datasets import open_dataset
     from masklet.projects import open_project
 
+    if data_format is None and is_batch(data):
+        _import_batch(path, data)
+        return
     open_dataset(data, data_format=data_format, split=split)  # before a folder is made
     with open_project(path) as project, progress_bar("images", None, enabled=True) as step:
         result = project.import_dataset(
@@ -267,6 +273,27 @@ def import_data(
     for line in result.account.table_lines("read"):
         typer.echo(f"  {line}")
     _end_with_issues(result.issues)
+
+
+def _import_batch(path: Path, out: Path) -> None:
+    """Import a batch, and print what became of it."""
+    from masklet.data_engine.import_batch import import_batch
+    from masklet.datasets import DataIssue
+    from masklet.projects import open_project
+
+    with open_project(path) as project, progress_bar("items", None, enabled=True) as step:
+        found = []
+        for one in import_batch(project, out):
+            found.append(one)
+            step(one.item[-40:], completed=len(found))
+    done = [one for one in found if not one.problem]
+    skipped = sum(one.is_known for one in done)
+    known = f", {skipped} were there already" if skipped else ""
+    typer.echo(
+        f"{out} -> {path}: {len(done) - skipped} images and videos{known}, "
+        f"{sum(one.num_objects for one in done)} objects, {sum(one.num_masks for one in done)} masks"
+    )
+    _end_with_issues([DataIssue(one.item, out, one.problem) for one in found if one.problem])
 
 
 @app.command("undo")

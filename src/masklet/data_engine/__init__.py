@@ -2,6 +2,7 @@
 
 run_loop             the rounds, step by step, in one folder
 loop_state           what the folder remembers between the steps
+import_batch         masks of `masklet batch`, into a project
 label_videos         everything mode finds objects, tracking carries them, into a project
 review_queue         what people look at first
 train_round          the trainer learns from what is verified, the evaluator compares

@@ -12,16 +12,18 @@ at the queue. Each step is stored when it is finished, and begins again where it
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from masklet.data_engine.import_batch import import_batch
 from masklet.data_engine.label_videos import label_video
 from masklet.data_engine.loop_state import LoopOptions, LoopRound, LoopState, Step
 from masklet.data_engine.masklet_files import write_masklets
 from masklet.data_engine.review_queue import build_queue, open_entries
 from masklet.data_engine.train_round import score_model, train_model
-from masklet.errors import InputError
+from masklet.errors import InputError, MaskletWarning
 from masklet.media.image_source import VIDEO_SUFFIXES
 from masklet.projects import Project, open_project
 from masklet.scale.items import ItemSource
@@ -45,27 +47,43 @@ def open_loop(
     folder: str | os.PathLike[str],
     videos: Sequence[str | os.PathLike[str]] = (),
     options: LoopOptions | None = None,
+    batches: Sequence[str | os.PathLike[str]] = (),
 ) -> LoopState:
     """Open the folder of a data engine, or make it, and add videos: files, folders of files, globs or lists.
 
+    `batches` are output folders of `masklet batch --task track`: their videos are added with their masks, and count as
+    labeled in a round that has not been labeled to its end. What cannot be imported is left out with a MaskletWarning.
     `options` None are those of the folder; others replace them from now on.
 
     Raises:
-        SourceError: if a video cannot be read.
-        InputError: if the folder has no videos, or its file is damaged.
+        SourceError: if a video cannot be read, or a folder has no batch.
+        InputError: if the folder has no videos, its file is damaged, or a batch is none of videos.
     """
     path = Path(os.path.abspath(os.path.expanduser(folder)))
     state = LoopState.read(path)
     state = (
         LoopState(path, options or LoopOptions()) if state is None else replace(state, options=options or state.options)
     )
-    if not videos and not state.project_folder.is_dir():
+    if not videos and not batches and not state.project_folder.is_dir():
         raise InputError(f"{path} has no videos yet: give some, files that end in {', '.join(VIDEO_SUFFIXES)}")
     path.mkdir(parents=True, exist_ok=True)
     with open_project(state.project_folder) as project:
         for item in ItemSource(videos, "videos") if videos else ():
             project.add_source(item.location)
+        for batch in batches:
+            state = _add_batch(project, state, batch)
     state.save()
+    return state
+
+
+def _add_batch(project: Project, state: LoopState, batch: str | os.PathLike[str]) -> LoopState:
+    """Import a batch of videos; those that are new count as labeled in the round under way."""
+    for one in import_batch(project, batch, only_videos=True):
+        if one.problem:
+            warnings.warn(f"masks of {one.item} are left out: {one.problem}", MaskletWarning, stacklevel=4)
+        elif one.source is not None and not one.is_known and state.current.step == "label":
+            current = state.current
+            state = state.with_round(replace(current, labeled=(*current.labeled, one.source.name)))
     return state
 
 

@@ -1,7 +1,7 @@
 """Many images and videos on many machines: masklet as a stage of a data pipeline.
 
 stages       `Segmenter`, `Annotator`, `Embedder` and `VideoTracker`: columns in, columns out
-stage_rows   the rows of such columns
+stage_base   what a stage is; stage_rows: the rows of its columns
 video_chunks long videos, tracked chunk by chunk
 items        images and videos of folders, lists, tables, archives and addresses
 run_batch    a stage over the items of a source, resumable and shared between processes
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from masklet.scale.items import Item, ItemSource
     from masklet.scale.shards import Shard
-    from masklet.scale.stages import Annotator, Embedder, Segmenter, Stage, VideoTracker
+    from masklet.scale.stage_base import Stage
+    from masklet.scale.stages import Annotator, Embedder, Segmenter, VideoTracker
     from masklet.scale.webdataset import WebDatasetWriter
 
 __all__ = [
@@ -34,9 +35,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Annotator", "Embedder", "Segmenter", "Stage", "VideoTracker"), "stages"),
+    **dict.fromkeys(("Annotator", "Embedder", "Segmenter", "VideoTracker"), "stages"),
     **dict.fromkeys(("Item", "ItemSource"), "items"),
     "Shard": "shards",
+    "Stage": "stage_base",
     "WebDatasetWriter": "webdataset",
 }
 

@@ -34,7 +34,7 @@ class RayOptions:
     """What a run takes of a cluster; None is measured on the first item, or all there is.
 
     Args:
-        address: Of the cluster, such as "auto" or ray://head:10001; None: RAY_ADDRESS, else this machine.
+        address: Of the cluster, such as "auto" or ray://head:10001; None: RAY_ADDRESS, else a new one here.
         actors: Processes with a model, or the fewest and the most of them; None: as many as the cluster has room for.
         cpus: Processors of each.
         threads: Threads of PyTorch in each; None: its processors.

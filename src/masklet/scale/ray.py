@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from masklet.cpu_threads import fix_threads
 from masklet.errors import InputError, MaskletError, MissingExtraError
 from masklet.scale.actor_plan import LARGEST_MEMORY, ActorPlan, RayOptions, measure_stage, plan_actors
 from masklet.scale.arrow_columns import arrow_table
@@ -29,14 +29,16 @@ from masklet.scale.run_batch import (
     StageFunction,
     check_batch_settings,
 )
+from masklet.scale.stage_base import Stage
 from masklet.scale.stage_rows import PROMPT_COLUMNS, Cell, InputColumns
-from masklet.scale.stages import Annotator, Embedder, ModelStage, Segmenter, Stage, VideoTracker
 
 if TYPE_CHECKING:
     import pyarrow
     import ray.data
 
-__all__ = ["RayOptions", "RunSummary", "annotate", "embed", "map_stage", "run", "segment", "track"]
+    from masklet.scale.stages import Annotator, Embedder, Segmenter, VideoTracker
+
+__all__ = ["RayOptions", "RunSummary", "annotate", "embed", "join_cluster", "map_stage", "run", "segment", "track"]
 
 RowSource: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | ray.data.Dataset"
 """What `ItemSource` reads, or a dataset with the columns item or path, and bytes if the path is no file."""
@@ -48,6 +50,8 @@ DATASET_ROWS = 16
 NO_PROGRESS_TIMEOUT_S = 24 * 3600.0
 """A long video takes hours; Ray ends a run after half an hour without a finished block."""
 FIRST_ERRORS = 10
+NEW_CLUSTER = "local"
+"""Ray's word for a new cluster; without an address it would join any that runs on the machine."""
 REPORT_COLUMNS = ("item", "outcome", "error", "seconds", "raised")
 """What a process reports of each item; a last row has the error that ended it, pickled."""
 
@@ -72,6 +76,8 @@ def segment(
         >>> segment("s3://bucket/photos", "s3://bucket/masks", Segmenter("sam2.1_t.pt"))  # doctest: +SKIP
         RunSummary(done=10000, failed=3, finished_before=0, errors=('s3://bucket/photos/7.jpg is empty ...', ...))
     """
+    from masklet.scale.stages import Segmenter
+
     return summarize_run(run(source, stage or Segmenter(), out, options))
 
 
@@ -79,6 +85,8 @@ def annotate(
     source: RowSource, out: str | os.PathLike[str], stage: Annotator | None = None, options: RayOptions | None = None
 ) -> RunSummary:
     """Label the images of a source on a cluster; see `run`."""
+    from masklet.scale.stages import Annotator
+
     return summarize_run(run(source, stage or Annotator(), out, options))
 
 
@@ -86,6 +94,8 @@ def embed(
     source: RowSource, out: str | os.PathLike[str], stage: Embedder | None = None, options: RayOptions | None = None
 ) -> RunSummary:
     """Compute the embeddings of the images of a source on a cluster; see `run`."""
+    from masklet.scale.stages import Embedder
+
     return summarize_run(run(source, stage or Embedder(), out, options))
 
 
@@ -93,6 +103,8 @@ def track(
     source: RowSource, out: str | os.PathLike[str], stage: VideoTracker | None = None, options: RayOptions | None = None
 ) -> RunSummary:
     """Track objects through the videos of a source on a cluster; see `run`."""
+    from masklet.scale.stages import VideoTracker
+
     return summarize_run(run(source, stage or VideoTracker(), out, options, kind="videos"))
 
 
@@ -126,16 +138,14 @@ def run(
         ModelError: if a model cannot be opened.
     """
     try:
-        import ray
         import ray.data
     except ModuleNotFoundError as error:
         raise MissingExtraError.for_package("ray", "ray") from error
     options, out = options or RayOptions(), os.fspath(out)
     if settings is None:
-        settings = {"stage": repr(replace(stage, device=None) if isinstance(stage, ModelStage) else stage)}
+        settings = stage.settings() if isinstance(stage, Stage) else {"stage": repr(stage)}
     check_batch_settings(out, settings, resume=True)
-    if not ray.is_initialized():
-        ray.init(address=options.address, log_to_driver=False)
+    join_cluster(options.address)
     try:
         if isinstance(source, ray.data.Dataset):
             plan = plan_actors(options, None, _cluster_resources(), 0)
@@ -159,6 +169,33 @@ def run(
         if isinstance(error.cause, MaskletError):  # of the measurement
             raise error.cause from error
         raise
+
+
+def join_cluster(address: str | None) -> str:
+    """Join the cluster at an address, and return which one it is, in words.
+
+    None: the one that this process has joined, else RAY_ADDRESS, else a new one on this machine. A running cluster
+    of this machine is joined by "auto" alone.
+
+    Raises:
+        MissingExtraError: if Ray is not installed.
+        InputError: if there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.for_package("ray", "ray") from error
+    if ray.is_initialized():
+        return "the Ray cluster that this process has joined"
+    address = address or os.environ.get("RAY_ADDRESS") or NEW_CLUSTER
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except ConnectionError as error:
+        raise InputError(
+            f"there is no Ray cluster at {address!r} ({error!s:.200}): start one with `ray start --head`, give another "
+            "--address, or leave it out to use this machine alone"
+        ) from error
+    return "a new Ray cluster on this machine" if address == NEW_CLUSTER else f"the Ray cluster at {address}"
 
 
 def _list_unfinished(
@@ -271,7 +308,7 @@ class ItemWriter:
     """The process of a cluster that runs a stage: items in, their outcomes out; what is computed goes to files."""
 
     def __init__(self, stage: StageFunction, out: str, options: BatchOptions, threads: int) -> None:
-        fix_threads(threads)
+        _use_threads(threads)
         self.worker = BatchWorker(stage, out, options)
         self.worker.__enter__()
 
@@ -292,6 +329,15 @@ class ItemWriter:
         types = (pa.binary(), pa.string(), pa.binary(), pa.float64(), pa.binary())
         cells = zip(REPORT_COLUMNS, types, zip(*rows, strict=True) if rows else [[]] * len(types), strict=True)
         return pa.table({name: pa.array(column, kind) for name, kind, column in cells})
+
+
+def _use_threads(number: int) -> None:
+    """Give PyTorch `number` threads in this process, now or when the stage imports it."""
+    os.environ["OMP_NUM_THREADS"] = str(number)
+    if "torch" in sys.modules:
+        from masklet.cpu_threads import fix_threads
+
+        fix_threads(number)
 
 
 def _read_reports(reports: ray.data.Dataset, num_before: int, retried: Outcome) -> Iterator[BatchProgress]:
@@ -326,7 +372,7 @@ class ArrowStage:
     """The process of a cluster that runs a stage: columns in, a table out."""
 
     def __init__(self, stage: Stage, threads: int) -> None:
-        fix_threads(threads)
+        _use_threads(threads)
         self.stage = stage
 
     def __call__(self, batch: InputColumns) -> pyarrow.Table:

@@ -15,14 +15,14 @@ import copy
 import json
 import os
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -33,16 +33,8 @@ from masklet.annotate.labeler import Labeler
 from masklet.errors import InputError, MaskletError, MissingExtraError, ModelError
 from masklet.image.automatic_mask_generator import PRESETS, generate_masks, preset
 from masklet.media import SourceImage, Video, open_video
-from masklet.scale.stage_rows import (
-    Cell,
-    InputColumns,
-    ObjectMask,
-    OutputColumns,
-    StageInput,
-    StageOutput,
-    object_masks,
-    read_rows,
-)
+from masklet.scale.stage_base import Stage
+from masklet.scale.stage_rows import Cell, ObjectMask, StageInput, StageOutput, object_masks
 from masklet.scale.video_chunks import ChunkOptions, track_video
 from masklet.video import AutoTrackOptions
 
@@ -67,39 +59,6 @@ def open_once(key: object, open_model: Callable[[], Opened]) -> Opened:
         if key not in _opened:
             _opened[key] = open_model()
         return _opened[key]  # type: ignore[return-value]
-
-
-class Stage(ABC):
-    """A step of a data pipeline."""
-
-    columns: ClassVar[tuple[str, ...]] = ("item", "width", "height", "masks", "boxes", "scores", "ids", "error")
-    """The columns that come out."""
-
-    @abstractmethod
-    def process(self, rows: Sequence[StageInput]) -> list[StageOutput]:
-        """Process rows; one that fails becomes a row with an error.
-
-        Raises:
-            ModelError, MissingExtraError: if a model cannot be opened, which fails every row.
-        """
-
-    def __call__(self, batch: InputColumns) -> OutputColumns:
-        """Process the rows of a batch of columns, and return the columns of the stage.
-
-        Raises:
-            InputError: if the batch has no column with pixels.
-            ModelError, MissingExtraError: if a model cannot be opened, which fails every row.
-        """
-        return self.to_columns(self.process(read_rows(batch)))
-
-    def to_columns(self, outputs: Sequence[StageOutput]) -> OutputColumns:
-        """Return rows as the columns of the stage."""
-        cells = [row.to_cells() for row in outputs]
-        return {name: [row[name] for row in cells] for name in self.columns}
-
-    def failed(self, name: str, reason: str) -> StageOutput:
-        """Return the row of an item that failed."""
-        return StageOutput(name, error=reason)
 
 
 @dataclass(frozen=True)
@@ -134,6 +93,10 @@ class ModelStage(Stage):
             except Exception as error:
                 outputs.append(self.failed(row.name, unexpected_failure(row.name, error)))
         return outputs
+
+    def settings(self) -> dict[str, Cell]:
+        """See Stage; another device gives the same masks."""
+        return {"stage": repr(replace(self, device=None))}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from masklet.atomic_files import atomic_path
 from masklet.damaged_files import describe_error, open_regular_file
 from masklet.errors import OutputError, SourceError
 from masklet.media.image_source import missing_path_message, natural_key
+from masklet.media.walk_folder import walk_folder
 from masklet.scale.redact_urls import redact_url
 
 __all__ = ["LocalStorage", "Storage", "StoredFile", "is_url", "join_location", "storage_of"]
@@ -167,24 +168,9 @@ class LocalStorage(Storage):
         return StoredFile(location, status.st_size, f"modified={status.st_mtime_ns}", status.st_mtime)
 
     def walk(self, folder: str) -> Iterator[tuple[str, StoredFile]]:
-        """See Storage. Links to folders are followed unless they lead to a folder around them."""
-        return self._walk(folder, "", frozenset([os.path.realpath(folder)]))
-
-    def _walk(self, folder: str, prefix: str, around: frozenset[str]) -> Iterator[tuple[str, StoredFile]]:
-        try:
-            names = sorted(os.listdir(folder), key=natural_key)
-        except OSError as error:
-            raise SourceError(
-                f"cannot list {folder!r}: {describe_error(error)}; a readable folder is needed: check its permissions"
-            ) from error
-        for name in names:
-            path = os.path.join(folder, name)
-            if name.startswith("."):
-                continue
-            if not os.path.isdir(path):
-                yield prefix + name, self.find(path) or StoredFile(path)
-            elif (real := os.path.realpath(path)) not in around:
-                yield from self._walk(path, f"{prefix}{name}/", around | {real})
+        """See Storage; `walk_folder` has the order, and the rule for links."""
+        for name, entry in walk_folder(folder):
+            yield name, self.find(entry.path) or StoredFile(entry.path)
 
     def glob(self, pattern: str) -> list[StoredFile]:
         """See Storage."""
