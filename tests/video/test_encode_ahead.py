@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.networks import small_network
 from masklet.errors import SourceError
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.types import ImageFeatures
@@ -42,6 +43,19 @@ def encoders(network: FastSAM2, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
 def track(session: Session) -> Iterator[Results]:
     session.add_prompt(1, frame_idx=0, points=[45, 65])
     return session.propagate()
+
+
+def test_several_objects_have_all_threads(
+    session: Open, video: np.ndarray, encoders: list[tuple[str, int]], two_threads: None
+) -> None:
+    with session(video[:4]) as s:
+        s.add_prompt(2, frame_idx=0, points=[20, 20])
+        assert len(list(track(s))) == 4
+    assert set(encoders) == {(threading.current_thread().name, 2)}
+
+
+def test_a_published_network_is_not_encoded_ahead() -> None:
+    assert not FastSAM2(small_network()).encodes_ahead
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,4 +1,7 @@
-"""Encode the next frame on a thread while the last one is tracked: encoding needs no memory of earlier frames."""
+"""Encode the next frame on a thread while the last one is tracked: encoding needs no memory of earlier frames.
+
+Sessions do so where one object is tracked by a small network; see `docs/internals/builtin_time.md`.
+"""
 
 from __future__ import annotations
 

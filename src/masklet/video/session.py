@@ -396,7 +396,8 @@ class Session:
         tracker.propagation_start = state.start
         finished = state.next_frame < 0 or state.next_frame == state.stop
         frames = iter(()) if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse)
-        wanted = not finished and not self.video.live and self.network.encodes_ahead
+        # With several objects tracking takes most of a frame, and needs all threads.
+        wanted = not finished and not self.video.live and self.network.encodes_ahead and len(tracker.objects) == 1
         with EncodeAhead(tracker, frames, wanted=wanted) as ahead:
             for frame in ahead:
                 active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]

@@ -126,7 +126,6 @@ class FastSAM2:
         >>> memory = fast.encode_memory(features, masks)
     """
 
-    encodes_ahead = True
     weights_keys = True
 
     def __init__(
@@ -144,6 +143,7 @@ class FastSAM2:
         self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
         self.frame_input_size, self.matching = model.frame_input_size, model.config.matching
         self.edge_radius = model.edge_radius
+        self.encodes_ahead = self.matching is not None  # large products fill all threads one after the other
         self.memory_limits: tuple[int, int] | None = None
         self.key_dtype = torch.bfloat16 if dtype == torch.bfloat16 and has_bfloat16_matmul() else torch.float32
         self.key_projection: FusedLinear | None = None
