@@ -83,9 +83,12 @@ class FusedHieraBlock:
             padded = (padded[0] // self.query_stride, padded[1] // self.query_stride)
             q, k, v = self._product(attention.qkv, windows).chunk(3, dim=-1)
             q = max_pool_2x2(q) if self.block.pool else q
-            heads = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
-            attend_windows = scaled_dot_product_attention if self.dtype == torch.float32 else _attend_by_products
-            attended = attend_windows(*heads).transpose(1, 2).reshape(q.shape)
+            q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
+            if self.dtype == torch.float32:
+                attended = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD)
+            else:
+                attended = _attend_by_products(q_NATD, k_NATD, v_NATD)
+            attended = attended.transpose(1, 2).reshape(q.shape)
             attended = window_unpartition(
                 self._product(attention.proj, attended), padded, (residual_BHWC.shape[1], residual_BHWC.shape[2])
             )
