@@ -89,7 +89,7 @@ def test_retaining_recent_frames_or_all_gives_the_same(session: Open, video: np.
 
 @pytest.mark.slow
 def test_objects_tracked_together_equal_each_tracked_alone(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, retain="all")) as together:
+    with prompted(session(video, retain="all", non_overlapping=False)) as together:
         together.add_prompt(3, frame_idx=2, **RING)
         list(together.propagate())
         for number, prompt, frame in ((1, DISC, 0), (2, BOX, 0), (3, RING, 2)):

@@ -30,7 +30,8 @@ SLACK = 1.5
 MIN_PLACE = 0.05
 """Weight of an object's claim where it is not expected."""
 MIN_PRIOR, UNKNOWN_CLAIM = 0.05, 1e-3
-"""Where priors of exclusive objects sum to more than the first, one without any prior there claims the second."""
+"""Where priors of exclusive objects sum to more than the first, one without any prior there claims the second; a label
+under the first claims nothing."""
 NESTED_OVERLAP = 0.5
 """Fraction of the smaller mask in the larger from which an object lies in another."""
 
@@ -78,7 +79,8 @@ def yield_to_prompted(
     for number, prior_11HW in priors.items():
         for other in prompted:
             if exclusive_NN[row[number], row[other.id]]:
-                prior_11HW = prior_11HW * (1 - other.bank.label(frame_idx).to(prior_11HW))
+                label_11HW = other.bank.label(frame_idx).to(prior_11HW)
+                prior_11HW = prior_11HW * (1 - label_11HW * (label_11HW > MIN_PRIOR))
         if (prior_11HW > 0.5).any():
             rest[number] = prior_11HW
     return rest
