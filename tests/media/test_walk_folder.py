@@ -24,11 +24,25 @@ def test_files_come_before_those_of_subfolders_in_natural_order(tmp_path: Path) 
         names(tmp_path / "nowhere")
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_but_a_folder_is_listed_once(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.jpg").touch()
     (tmp_path / "a/back").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "a")
     (tmp_path / "itself.jpg").symlink_to("itself.jpg")
     (tmp_path / "lost.jpg").symlink_to("nowhere.jpg")
-    assert names(tmp_path) == ["itself.jpg", "lost.jpg", "a/1.jpg", "again/1.jpg"]
+    assert names(tmp_path) == ["itself.jpg", "lost.jpg", "a/1.jpg"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/linked").symlink_to(tmp_path / "a")
+    assert names(tmp_path / "elsewhere")[0] == "linked/1.jpg"
+
+
+def test_links_do_not_multiply_what_is_below_them(tmp_path: Path) -> None:
+    """Two links in each of 40 folders to the next one are a million million paths to the last."""
+    for number in range(40):
+        (tmp_path / "all" / str(number)).mkdir(parents=True)
+        for name in ("left", "right"):
+            (tmp_path / "all" / str(number) / name).symlink_to(tmp_path / "all" / str(number + 1))
+    (tmp_path / "all/40").mkdir()
+    (tmp_path / "all/40/1.jpg").touch()
+    assert names(tmp_path / "all/0") == ["left/" * 40 + "1.jpg"]

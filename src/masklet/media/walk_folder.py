@@ -20,8 +20,8 @@ def walk_folder(
     """Yield the files of a folder, then those of its subfolders: the path below `folder`, with /, and the entry.
 
     The order is natural, and the same in every process. Hidden files and folders are left out, and folders that
-    `is_skipped`. Links to folders are followed unless they lead to a folder around them; a link that leads nowhere is
-    yielded as a file.
+    `is_skipped`. Links to folders are followed, but each folder is listed once, where it comes first: links cannot form
+    a circle, nor multiply what is below them. A link that leads nowhere is yielded as a file.
 
     Example:
         >>> [name for name, _ in walk_folder("photos")]  # doctest: +SKIP
@@ -30,11 +30,11 @@ def walk_folder(
     Raises:
         SourceError: if a folder cannot be listed.
     """
-    return _walk(folder, "", frozenset([os.path.realpath(folder)]), is_skipped)
+    return _walk(folder, "", {os.path.realpath(folder)}, is_skipped)
 
 
 def _walk(
-    folder: str, prefix: str, around: frozenset[str], is_skipped: Callable[[str], bool]
+    folder: str, prefix: str, listed: set[str], is_skipped: Callable[[str], bool]
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as scan:
@@ -48,8 +48,9 @@ def _walk(
         yield prefix + entry.name, entry
     for entry in compress(entries, are_folders):
         real = os.path.realpath(entry.path)
-        if real not in around and not is_skipped(entry.path):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", around | {real}, is_skipped)
+        if real not in listed and not is_skipped(entry.path):
+            listed.add(real)
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", listed, is_skipped)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
