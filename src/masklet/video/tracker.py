@@ -406,6 +406,8 @@ class Tracker:
             history = min(HISTORY, self.cuts.frames_in_shot_before(index, reverse=reverse))
             priors = share_priors(priors, objects, index, reverse=reverse, history=history)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
+        if self.options.non_overlapping is not False:
+            recalled = yield_to_prompted(recalled, objects, index, reverse=reverse)
         predicted = self._predict_masks(features, unprompted, frame, reverse, priors, recalled)
         masks = {one.id: mask for one, mask, _ in predicted}
         candidates = {one.id: each for one, _, each in predicted}
