@@ -8,7 +8,8 @@ Shapes: B batch, C channels, H height, W width, N rows, I inputs and O outputs o
 
 from __future__ import annotations
 
-from functools import lru_cache
+import timeit
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ __all__ = [
     "fused_layer",
     "fused_linear",
     "has_bfloat16_matmul",
+    "has_bfloat16_tiles",
     "has_fused_operators",
     "has_native_bfloat16",
+    "has_slow_subnormals",
     "row_chunks",
 ]
 
@@ -54,6 +57,25 @@ def has_native_bfloat16() -> bool:
     """Return whether this processor has instructions for bfloat16 products, which take half the time of fp32."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
     return has_bfloat16_matmul() and any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def has_bfloat16_tiles() -> bool:
+    """Return whether this processor multiplies tiles of bfloat16 (AMX), at several times the rate of its vectors."""
+    return has_bfloat16_matmul() and bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
+
+@lru_cache(maxsize=1)
+def has_slow_subnormals() -> bool:
+    """Return whether a softmax with subnormal weights takes over four times as long here, as on Intel's processors.
+
+    It is measured once, in less than a millisecond.
+    """
+    seconds = []
+    for score in (-50.0, -100.0):
+        scores_NK = torch.full((4, 4096), score)
+        scores_NK[:, 0] = 0
+        seconds.append(min(timeit.repeat(partial(torch.softmax, scores_NK, -1), number=1, repeat=5)))
+    return seconds[1] > 4 * seconds[0]
 
 
 def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slice]:

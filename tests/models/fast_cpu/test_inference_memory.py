@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from helpers.reference import reference_model
-from masklet.models.fast_cpu.memory_attention import AttentionKeys, FastMemoryAttention, attend
+from masklet.models.fast_cpu.memory_attention import AttentionKeys, AttentionValues, FastMemoryAttention, attend
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.types import ImageFeatures, MemoryContext
-from masklet.nn.fused_ops import FusedLinear, has_fused_operators, row_chunks
+from masklet.nn.fused_ops import has_bfloat16_matmul, has_fused_operators, row_chunks
 
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
 
@@ -103,9 +103,38 @@ def test_queries_go_through_in_chunks() -> None:
     if not has_fused_operators(torch.zeros(1)):
         pytest.skip("this build of torch has no fused oneDNN products")
     query, key, value = torch.randn(50, 16), torch.randn(300, 16), torch.randn(300, 8)
-    keys = AttentionKeys(key, FusedLinear(value.t(), None), max_bytes=4 * 300 * 7)
-    assert len(row_chunks(50, keys.count * 4, keys.max_bytes)) == 8
+    keys = AttentionKeys(key, AttentionValues(value, torch.float32, 16), max_bytes=4 * 300 * 7)
+    assert len(row_chunks(50, len(key) * 4, keys.max_bytes)) == 8
     close(attend(query, keys, torch.empty(50, 8)), (query @ key.t()).softmax(-1) @ value, 1e-5)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_scores_far_apart_give_the_same_with_and_without_subnormal_weights(
+    slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_fused_operators(torch.zeros(1)):
+        pytest.skip("this build of torch has no fused oneDNN products")
+    monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.has_slow_subnormals", lambda: slow)
+    query, key, value = 8 * torch.randn(50, 16), 4 * torch.randn(300, 16), torch.randn(300, 8)
+    weights = (query @ key.t()).softmax(-1)
+    assert ((weights > 0) & (weights < torch.finfo(torch.float32).tiny)).any()
+    keys = AttentionKeys(key, AttentionValues(value, torch.float32, 16))
+    exact = (query.double() @ key.t().double()).softmax(-1) @ value.double()
+    close(attend(query, keys, torch.empty(50, 8)), exact.float(), 1e-4)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_both_kernels_attend_alike_in_bf16(tiles: bool, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_fused_operators(torch.zeros(1)) or not has_bfloat16_matmul():
+        pytest.skip("this build of torch, or this processor, has no fused bf16 products")
+    monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.has_bfloat16_tiles", lambda: tiles)
+    query, key, value = torch.randn(50, 16), torch.randn(300, 16), torch.randn(300, 8)
+    bias = torch.linspace(-2, 2, 300) if biased else None
+    keys = AttentionKeys(key, AttentionValues(value, torch.bfloat16, 16), bias_S=bias)
+    assert (keys.values.tiles_SC is not None) == tiles
+    wanted = (query @ key.t() + (0 if bias is None else bias)).softmax(-1) @ value
+    close(attend(query, keys, torch.empty(50, 8)), wanted, 0.1)
 
 
 def test_chunks_cover_all_rows_within_the_limit() -> None:

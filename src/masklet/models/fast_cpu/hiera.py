@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from masklet.models.fast_cpu.memory_attention import AttentionKeys, attend
+from masklet.models.fast_cpu.memory_attention import AttentionKeys, AttentionValues, attend
 from masklet.models.sam2.hiera import Hiera, HieraBlock, max_pool_2x2
 from masklet.models.sam2.plain_vit import PlainViT
 from masklet.nn.attention import split_heads, window_partition, window_unpartition
@@ -107,12 +107,9 @@ class FusedHieraBlock:
         out_TC = q.new_empty(q.shape)
         for head in range(attention.heads):
             part = slice(head * depth, (head + 1) * depth)
-            value = FusedLinear(v[:, part].t(), None)
-            attend(
-                q[:, part] * depth**-0.5,
-                AttentionKeys(k[:, part].contiguous(), value, self.dtype, max_bytes=HEAD_BYTES),
-                out_TC[:, part],
-            )
+            values = AttentionValues(v[:, part], self.dtype, depth)
+            keys = AttentionKeys(k[:, part].contiguous(), values, HEAD_BYTES)
+            attend(q[:, part] * depth**-0.5, keys, out_TC[:, part])
         return self._add_mlp((residual_1HWC + self._product(attention.proj, out_TC.view(size))).contiguous())
 
     def _norm_and_residual(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor]:

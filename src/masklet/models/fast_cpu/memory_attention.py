@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from masklet.models.sam2.memory_attention import (
     POOLING_CONSTANT,
@@ -28,47 +29,79 @@ from masklet.models.sam2.memory_attention import (
 from masklet.models.sam2.model import SAM2
 from masklet.models.types import ImageFeatures, MemoryContext
 from masklet.nn.attention import axial_rope
-from masklet.nn.fused_ops import FusedLinear, has_fused_operators, row_chunks
+from masklet.nn.fused_ops import (
+    FusedLinear,
+    has_bfloat16_tiles,
+    has_fused_operators,
+    has_slow_subnormals,
+    row_chunks,
+)
 from masklet.nn.position import sine_position_2d
 
-__all__ = ["AttentionKeys", "FastMemoryAttention", "attend"]
+__all__ = ["AttentionKeys", "AttentionValues", "FastMemoryAttention", "attend"]
 
 SCORE_BYTES = 15 << 20
 """Limit on the scores of a chunk of queries: 128 queries at 28736 keys."""
+SCORE_RANGE = 60.0
+"""Scores this far below the best one of a query and farther count as if they were here: they weigh at most e^-60.
+
+From about 90 on, weights are subnormal numbers, which take many times as long on some processors.
+"""
+
+
+class AttentionValues:
+    """Values (S, M) packed for `attend`, of type `dtype`, for all layers that attend to them with keys (S, C).
+
+    Where the processor multiplies tiles of bf16 (AMX), PyTorch's own kernel is the fastest. It wants values as wide as
+    keys, so they get columns of zeros.
+    """
+
+    def __init__(self, value_SM: Tensor, dtype: torch.dtype, key_width: int) -> None:
+        self.dtype, self.width = dtype, value_SM.shape[1]
+        self.tiles_SC: Tensor | None = None
+        if dtype == torch.bfloat16 and has_bfloat16_tiles() and self.width <= key_width:
+            self.tiles_SC = pad(value_SM.to(dtype), (0, key_width - self.width))
+        else:
+            self.product = FusedLinear(value_SM.t().to(dtype), None, rows=128)
 
 
 class AttentionKeys:
-    """Keys and values packed for `attend`, which reads both once per chunk of queries.
+    """Keys packed for `attend`, which reads them and the values once per chunk of queries.
 
     The scores of a chunk stay within `max_bytes`; `bias_S` is added to the score of each key.
     """
 
     def __init__(
-        self,
-        key_SC: Tensor,
-        value_MS: FusedLinear,
-        dtype: torch.dtype = torch.float32,
-        max_bytes: int = SCORE_BYTES,
-        bias_S: Tensor | None = None,
+        self, key_SC: Tensor, values: AttentionValues, max_bytes: int = SCORE_BYTES, bias_S: Tensor | None = None
     ) -> None:
-        self.count, self.dtype, self.max_bytes = len(key_SC), dtype, max_bytes
-        self.key = FusedLinear(key_SC.to(dtype), None if bias_S is None else bias_S.to(dtype), rows=128)
-        self.value = value_MS
+        self.values, self.max_bytes, dtype = values, max_bytes, values.dtype
+        self.key_SC, self.bias_S = key_SC.to(dtype), None if bias_S is None else bias_S.to(dtype)
+        if values.tiles_SC is None:
+            self.product = FusedLinear(self.key_SC, self.bias_S, rows=128)
 
 
 def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
     """Compute single-head attention softmax(query @ key.T) @ value into `out_TM`; queries are scaled already.
 
-    PyTorch's own kernel calls its slower product inside. Here both products are oneDNN's, and the scores of a chunk
-    never leave the processor's cache.
+    In fp32 PyTorch's own kernel calls its slower product inside. Here both products are oneDNN's, and the scores of a
+    chunk never leave the processor's cache.
     """
-    for rows in row_chunks(len(query_TC), keys.count * 4, keys.max_bytes):
-        scores_RS = keys.key(query_TC[rows].to(keys.dtype))
-        if keys.dtype == torch.float32:
+    values, dtype = keys.values, keys.values.dtype
+    if values.tiles_SC is not None:
+        parts = (query_TC.to(dtype), keys.key_SC, values.tiles_SC)
+        query_11TC, key_11SC, value_11SC = (part[None, None] for part in parts)
+        bias_1S = None if keys.bias_S is None else keys.bias_S[None]
+        out_11TC = scaled_dot_product_attention(query_11TC, key_11SC, value_11SC, bias_1S, scale=1.0)
+        return out_TM.copy_(out_11TC[0, 0, :, : values.width])
+    for rows in row_chunks(len(query_TC), len(keys.key_SC) * 4, keys.max_bytes):
+        scores_RS = keys.product(query_TC[rows].to(dtype))
+        if has_slow_subnormals():
+            torch.clamp(scores_RS, min=scores_RS.amax(-1, keepdim=True) - SCORE_RANGE, out=scores_RS)
+        if dtype == torch.float32:
             torch.softmax(scores_RS, -1, out=scores_RS)
         else:
             scores_RS = torch.softmax(scores_RS, -1)
-        out_TM[rows] = keys.value(scores_RS)
+        out_TM[rows] = values.product(scores_RS)
     return out_TM
 
 
@@ -181,7 +214,7 @@ class FusedMemoryAttention:
         first, pooled = self.layers[0], layout.is_pooled(len(grid.cos_TP), len(keys_SM))
         if pooled:
             value_MS = pool_memories(value_MS.t(), layout).t()
-        value = FusedLinear(value_MS.to(first.dtype), None, rows=128)
+        values = AttentionValues(value_MS.t(), first.dtype, first.width)
         if self._cached_self_attention[0] is not embed_1CHW:
             x_TC, query_TC = first.attend_to_self(embed_1CHW[0].flatten(1).t() + grid.position_TC, grid)
             self._cached_self_attention = (embed_1CHW, x_TC, query_TC)
@@ -199,7 +232,7 @@ class FusedMemoryAttention:
                 else:
                     bias_S = torch.full((len(key_SC),), POOLING_CONSTANT)
                     bias_S[len(key_SC) - layout.num_pointers :] = 0
-            x_TC = layer.attend_to_memory(x_TC, query_TC, AttentionKeys(key_SC, value, layer.dtype, bias_S=bias_S))
+            x_TC = layer.attend_to_memory(x_TC, query_TC, AttentionKeys(key_SC, values, bias_S=bias_S))
         out_TC: Tensor = self.norm(x_TC)
         return out_TC
 
@@ -232,7 +265,7 @@ class FusedMemoryAttentionLayer:
         """Add self-attention to (T, C); return the result, and its rotated queries (T, C) of cross-attention."""
         query, key, value = self.qkv(self.norms[0](x_TC)).chunk(3, dim=-1)
         query, key = (grid.apply_rope(t, torch.empty(t.shape)) for t in (query, key))
-        keys = AttentionKeys(key, FusedLinear(value.t().to(self.dtype), None, rows=128), self.dtype)
+        keys = AttentionKeys(key, AttentionValues(value, self.dtype, self.width))
         x_TC = self.self_out.add_to(attend(query, keys, torch.empty_like(query)), x_TC)
         query_TC = self.query_proj(self.norms[1](x_TC))
         return x_TC, grid.apply_rope(query_TC, torch.empty_like(query_TC))
@@ -256,7 +289,7 @@ class FusedMemoryAttentionLayer:
 
     def attend_to_memory(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
         """Add attention to the memories to (T, C), and then the MLP, a chunk of rows at a time."""
-        mean_TM = torch.empty(len(x_TC), keys.value.unpacked_weight.shape[0])
+        mean_TM = torch.empty(len(x_TC), keys.values.width)
         x_TC = self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
         y_TC, out_TC = self.norms[2](x_TC), torch.empty_like(x_TC)
         for rows in row_chunks(len(x_TC), self.hidden * 4, 8 << 20):
