@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from helpers.folder_processes import FolderProcesses, can_fork
 from helpers.reference import reference_model
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ IMPORT_MUCH = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide pyarrow from fast tests: pandas would import it, 60 MB in each process, and no fast test needs it."""
+    """Run fast tests in forks, without pyarrow: pandas would import it, 60 MB in each process, and none needs it."""
     if config.option.markexpr == "not slow":
         sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
+        if can_fork(config):
+            config.pluginmanager.register(FolderProcesses(config))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -48,7 +51,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the fast tests that import much in the middle, so that of two processes one alone needs memory for it.
+    """Put the fast tests that import much in the middle, so that one process at a time needs memory for it.
 
     With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done. Among all
     tests those on a Ray cluster come first, so that one process runs them, on one cluster. Those that are marked as
@@ -88,14 +91,19 @@ def _same_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def released_memory() -> Iterator[None]:
-    """Give the memory of a file's networks and images back to the system when its last test is done."""
-    yield
-    reference_model.cache_clear()
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Give the memory of a file's networks and images back to the system when its last test is done.
+
+    A fixture's teardown is too early: the test still has its arguments.
+    """
+    done = yield
+    if nextitem is None or nextitem.path != item.path:
+        reference_model.cache_clear()
+        gc.collect()
+        if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+            libc.malloc_trim(0)
+    return done
 
 
 @pytest.fixture
