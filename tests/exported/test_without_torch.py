@@ -64,7 +64,15 @@ def in_torch() -> SAM:
 
 @pytest.fixture(scope="module")
 def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
+    """All parts, with memory attention for one memory and for seven; the tests compare what the graphs find.
+
+    `export/test_export_model` compares all graphs through twenty frames, and `test_video_network` selects among three.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("export_model", "export_parity", "graph_parts"):
+            patched.setattr(f"masklet.export.{module}.MEMORY_SLOTS", (1, 7))
+        patched.setattr("masklet.export.export_model.NUM_SAMPLE_FRAMES", 8)
+        return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
 
 
 @pytest.fixture(scope="module")
