@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.exported_folder import write_two_memory_attentions
 from masklet import SAM
 from masklet.export.export_model import ModelExportOptions
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
@@ -69,8 +70,7 @@ def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     `export/test_export_model` compares all graphs through twenty frames, and `test_video_network` selects among three.
     """
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("export_model", "export_parity", "graph_parts"):
-            patched.setattr(f"masklet.export.{module}.MEMORY_SLOTS", (1, 7))
+        write_two_memory_attentions(patched)
         patched.setattr("masklet.export.export_model.NUM_SAMPLE_FRAMES", 8)
         return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
 
