@@ -12,7 +12,7 @@ import pytest
 
 from helpers.exported_folder import write_two_memory_attentions
 from masklet import SAM
-from masklet.export.export_model import ModelExportOptions
+from masklet.export import export_model
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 
 pytestmark = pytest.mark.slow
@@ -71,8 +71,11 @@ def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     with pytest.MonkeyPatch.context() as patched:
         write_two_memory_attentions(patched)
-        patched.setattr("masklet.export.export_model.NUM_SAMPLE_FRAMES", 8)
-        return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
+        frames, masks = export_model.sample_video()
+        patched.setattr(export_model, "sample_video", lambda: (frames[:8], masks))
+        return in_torch.export(
+            tmp_path_factory.mktemp("exported") / "onnx", export_model.ModelExportOptions(parts="all")
+        )
 
 
 @pytest.fixture(scope="module")
