@@ -1,4 +1,4 @@
-"""A fixture for pages whose code opens models of its own."""
+"""A fixture for pages whose code opens models."""
 
 from __future__ import annotations
 
