@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import multiprocessing
 import os
@@ -32,6 +33,8 @@ IMPORT_MUCH = (
     "evaluate/test_image_clicks.py", "models/sam2/test_checkpointing.py", "test_results.py", "test_sam_train.py",
 )  # fmt: skip
 """Folders and files whose tests import pandas, transformers, onnxscript, OpenVINO or what optimizers need."""
+SHARE_MUCH = ("scale/test_ray.py", "docs/test_ray.py", "exported/test_without_torch.py", "export")
+"""Files and folders whose tests share what takes long to make: a Ray cluster, an exported model, traced graphs."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,14 +57,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put the fast tests that import much in the middle, so that one process at a time needs memory for it.
 
     With `--dist worksteal` each begins with one half, and takes from the end of the other's when it is done. Among all
-    tests those on a Ray cluster come first, so that one process runs them, on one cluster. Those that are marked as
+    tests those that share much come first, so that one process runs them and makes it once. Those that are marked as
     whole run where -m names them.
     """
     if "whole" not in config.option.markexpr:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("whole")])
         items[:] = [item for item in items if not item.get_closest_marker("whole")]
     if config.option.markexpr != "not slow":
-        items.sort(key=lambda item: item.path.name != "test_ray.py")
+        sharing = [{TESTS / name, *(TESTS / name).rglob("test_*.py")} for name in SHARE_MUCH]
+        ranks = {path: rank for rank, paths in enumerate(sharing) for path in paths}
+        items.sort(key=lambda item: ranks.get(item.path, len(sharing)))
         return
     importing = {path for name in IMPORT_MUCH for path in [TESTS / name, *(TESTS / name).rglob("test_*.py")]}
     much = [item for item in items if item.path in importing]
@@ -74,6 +79,16 @@ def pytest_collection_finish() -> None:
     """Exempt what the imports made from garbage collection, which then takes milliseconds, not 0.4 s."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _command_built_once() -> Iterator[None]:
+    """Build the commands of a command line once, not for every line: 75 ms each time, for hundreds of lines."""
+    import typer.main
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,10 @@ def test_four_threads_get_the_answers_of_one(model: SAM) -> None:
 
 @pytest.mark.slow
 def test_sixteen_threads_on_one_model(model: SAM, tracker: SAM, yolo_file: Path) -> None:
-    """Every call in every thread, in another order in each; threads give way five times as often as by default."""
+    """Every kind of call on two images in every thread, in another order in each.
+
+    Threads give way five times as often as by default.
+    """
     detectors = [YOLO(yolo_file), FastSAM(yolo_file)]
     video = np.stack([np.roll(IMAGES[0], step, axis=1) for step in range(3)])
     session = tracker.session(video, retain="all")
@@ -121,7 +124,7 @@ def test_sixteen_threads_on_one_model(model: SAM, tracker: SAM, yolo_file: Path)
         return [answer.masks.data, answer.scores, answer.object_scores]
 
     asks = [*ASK, tracked, detected, in_a_shared_session]
-    calls = [(ask, index) for ask in asks for index in range(len(IMAGES))]
+    calls = [(ask, index) for ask in asks for index in range(2)]
     expected = [ask(model, index) for ask, index in calls]
     wrong, count, kinds = [], [0] * 16, Counter[str]()
 

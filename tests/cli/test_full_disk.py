@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from masklet.errors import OutputError
 from masklet.evaluate.results_file import ResultsFile, RunManifest
 from masklet.resume_store import ResumeStore, StoredItem
 from masklet.written_files import WrittenFiles
+
+pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 
 Masklet = Callable[..., Any]
 FULL = "No space left on device"
@@ -42,13 +43,6 @@ def fill(disk: Path, room: int = 0) -> Path:
     return path
 
 
-def run(*words: object) -> tuple[int, list[str]]:
-    """Exit code and the lines on standard error of a command in its own process."""
-    done = subprocess.run([sys.executable, "-m", "masklet", *map(str, words)], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stderr.splitlines()
-
-
 def check_line(lines: list[str], path: Path) -> None:
     assert lines[-1].startswith("masklet: ")
     assert str(path) in lines[-1]
@@ -56,7 +50,7 @@ def check_line(lines: list[str], path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_track_names_the_file_and_resumes(small_disk: Path, tmp_path: Path) -> None:
+def test_track_names_the_file_and_resumes(masklet: Masklet, small_disk: Path, tmp_path: Path) -> None:
     frames = np.full((12, 96, 128, 3), 60, np.uint8)
     for index in range(12):
         frames[index, 20:60, 10 + 3 * index : 50 + 3 * index] = (220, 40, 40)
@@ -64,20 +58,20 @@ def test_track_names_the_file_and_resumes(small_disk: Path, tmp_path: Path) -> N
     write_video(video, frames)
     line = ["track", video, "--point", "30,40", "--format", "coco", "--out"]
     filler = fill(small_disk, 60_000)
-    code, lines = run(*line, small_disk / "o")
-    assert code == 2
-    check_line(lines, small_disk / "o")
+    outcome = masklet(*line, small_disk / "o")
+    assert outcome.code == 2
+    check_line(outcome.err.splitlines(), small_disk / "o")
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    assert run(*line, small_disk / "o")[0] == 0
-    assert run(*line, tmp_path / "right")[0] == 0
+    assert masklet(*line, small_disk / "o").code == 0
+    assert masklet(*line, tmp_path / "right").code == 0
     [name] = [path.name for path in (tmp_path / "right").glob("*.jsonl")]
     assert (small_disk / "o" / name).read_text() == (tmp_path / "right" / name).read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["annotate", "segment", "convert"])
-def test_commands_over_images_resume(command: str, small_disk: Path, tmp_path: Path) -> None:
+def test_commands_over_images_resume(command: str, masklet: Masklet, small_disk: Path, tmp_path: Path) -> None:
     images = tmp_path / "ph"
     images.mkdir()
     rng = np.random.default_rng(0)
@@ -91,13 +85,13 @@ def test_commands_over_images_resume(command: str, small_disk: Path, tmp_path: P
     }
     words = lines[command] if command == "convert" else [*lines[command], "--out", out]
     filler = fill(small_disk, 24_000)
-    code, err = run(*words)
-    assert code == 2
-    check_line(err, small_disk)
+    outcome = masklet(*words)
+    assert outcome.code == 2
+    check_line(outcome.err.splitlines(), small_disk)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in (".png", ".txt", ".json")}
     assert not [path for path in out.rglob(".*.*") if path.suffix in (".png", ".txt", ".json")]
     filler.unlink()
-    assert run(*words)[0] == 0
+    assert masklet(*words).code == 0
     assert all(path.read_bytes() == content for path, content in before.items() if path.name[0].isdigit())
     for path in out.rglob("*.json"):
         json.loads(path.read_text())

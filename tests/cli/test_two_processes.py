@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +53,9 @@ def test_segment_joins(images: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["annotate", "convert"])
-def test_the_second_run_waits_or_is_refused(command: str, images: Path, tmp_path: Path) -> None:
+def test_the_second_run_waits_or_is_refused(
+    command: str, images: Path, tmp_path: Path, masklet: Callable[..., Any]
+) -> None:
     out = tmp_path / "o"
     words: list[object] = ["annotate", images, "--det-model", "everything", "--everything", "fast", "-o", out]
     if command == "convert":
@@ -62,8 +66,8 @@ def test_the_second_run_waits_or_is_refused(command: str, images: Path, tmp_path
             assert code == 2
             assert "another run is annotating into" in errors or "another process writes" in errors, errors
     assert min(code for code, _ in ended) == 0
-    done = subprocess.run([sys.executable, "-m", "masklet", *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = masklet(*words)
+    assert done.code == 0, done.err
     if command == "convert":
         content = json.loads(next(out.rglob("instances*.json")).read_text())
         assert (len(content["images"]), len(content["annotations"])) == (3, 6)

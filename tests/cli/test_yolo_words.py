@@ -46,7 +46,7 @@ def test_a_detector_is_opened_by_its_name(masklet: Callable[..., Any], here: Pat
 
 @pytest.mark.slow
 def test_everything_is_segmented_without_prompts(masklet: Callable[..., Any], here: Path) -> None:
-    assert masklet("predict", "model=sam2.1_b.pt", "source=a.png", "out=o").code == 0
+    assert masklet("predict", "model=sam2.1_b.pt", "source=a.png", "imgsz=128", "out=o").code == 0
     assert (here / "o" / "a_overlay.png").is_file()
 
 

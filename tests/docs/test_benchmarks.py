@@ -117,7 +117,7 @@ def in_this_process(
     """Run a smaller job in this process."""
     if isinstance(job, VideoBenchmarkJob):
         return video.measure_video(shorter(job), step)
-    return image.measure_image(replace(job, sample_size=(60, 90), points_per_side=2))
+    return image.measure_image(replace(job, sample_size=(60, 90), points_per_side=2, repeats=1))
 
 
 def shorter(job: VideoBenchmarkJob) -> VideoBenchmarkJob:
@@ -125,7 +125,7 @@ def shorter(job: VideoBenchmarkJob) -> VideoBenchmarkJob:
     memory_at = tuple(max(frame // 500, 1) for frame in job.memory_at)
     return replace(
         job,
-        objects=min(job.objects, 8),
+        objects=min(job.objects, 3),
         frames=1,
         memory_at=memory_at,
         memory_from_frame=1,

@@ -40,7 +40,7 @@ def make_videos() -> np.ndarray:
 
 @pytest.mark.parametrize("page", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in PAGES[1:])])
 def test_the_python_of_a_page_runs(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builtin_file: Path
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_models: None, builtin_file: Path
 ) -> None:
     from masklet import SAM
 

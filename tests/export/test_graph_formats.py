@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from helpers.exported_folder import write_two_memory_attentions
 from helpers.networks import HIERA, network_to_export, small_network
 from masklet.cli.main import app
 from masklet.errors import InputError, MissingExtraError
@@ -62,7 +63,10 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
         ("openvino", "fp16", "all"),
     ],
 )
-def test_every_format_holds_what_it_promises(format: str, precision: str, parts: str, tmp_path: Path) -> None:
+def test_every_format_holds_what_it_promises(
+    format: str, precision: str, parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_two_memory_attentions(monkeypatch)
     loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
     options = ModelExportOptions(format=format, precision=precision, parts=parts)
     out = export_model(loaded, tmp_path / "out", options, images=[IMAGE])

@@ -136,6 +136,7 @@ def test_openvino_keeps_what_it_compiled(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_torch_keeps_what_it_compiled_and_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.aot_inductor.compile_wrapper_opt_level", "O0", raising=False)
     options = RuntimeOptions(cache_dir=tmp_path / "cache")
     engine = make_engine("torch", tmp_path, options)
     assert engine.description.endswith("cpu, compiled")

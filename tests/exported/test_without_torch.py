@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.exported_folder import write_two_memory_attentions
 from masklet import SAM
-from masklet.export.export_model import ModelExportOptions
+from masklet.export import export_model
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,17 @@ def in_torch() -> SAM:
 
 @pytest.fixture(scope="module")
 def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return in_torch.export(tmp_path_factory.mktemp("exported") / "onnx", ModelExportOptions(parts="all"))
+    """All parts, with memory attention for one memory and for seven; the tests compare what the graphs find.
+
+    `export/test_export_model` compares all graphs through twenty frames, and `test_video_network` selects among three.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        write_two_memory_attentions(patched)
+        frames, masks = export_model.sample_video()
+        patched.setattr(export_model, "sample_video", lambda: (frames[:8], masks))
+        return in_torch.export(
+            tmp_path_factory.mktemp("exported") / "onnx", export_model.ModelExportOptions(parts="all")
+        )
 
 
 @pytest.fixture(scope="module")

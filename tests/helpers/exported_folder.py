@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from masklet.export.export_manifest import describe_file, describe_model, network_arrays
@@ -23,6 +24,12 @@ from masklet.exported.network import ExportedNetwork
 from masklet.load_model import LoadedModel
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
+
+
+def write_two_memory_attentions(patch: pytest.MonkeyPatch) -> None:
+    """Export memory attention for one memory and for seven; that for four is traced in `export/test_export_model`."""
+    for module in ("export_model", "export_parity", "graph_parts"):
+        patch.setattr(f"masklet.export.{module}.MEMORY_SLOTS", (1, 7))
 
 
 def stub_graph(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], opset: int = 18) -> None:

@@ -118,6 +118,23 @@ def test_every_portable_scenario(name: str, networks: Callable[[str, int, str], 
 
 @pytest.mark.slow
 @pytest.mark.golden
+def test_a_session_that_retains_recent_frames_agrees_too(networks: Callable[[str, int, str], FastSAM2]) -> None:
+    """Forward, then back from the same frame: what the second pass attends to is still stored.
+
+    It follows the portable scenarios, whose last network has encoded these frames.
+    """
+    name = NAMES[0]
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    clip = module_at(PORTABLE / "scene.py").clip()
+    checked = ScenarioPlayer(networks(name, 256, "c"), PORTABLE / f"video_{name}.npz", clip)
+    little = TrackOptions(retain="recent", fill_hole_area=0).as_published()
+    for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
+        checked.play(scenario, scenarios[scenario], little)
+    assert len(checked.seen) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.golden
 @pytest.mark.parametrize("name", ["efficienttam_ti", "efficienttam_ti_1", "efficienttam_ti_2"])
 def test_every_scenario_of_efficienttam(name: str, networks: Callable[[str, int, str], FastSAM2]) -> None:
     scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
@@ -156,20 +173,6 @@ def test_windows_of_edgetams_perceiver(networks: Callable[[str, int, str], FastS
     checked = ScenarioPlayer(networks("edgetam", 512, "c"), PORTABLE / "video_edgetam_512.npz", clip)
     checked.play("late_prompt_both_ways", scenarios["late_prompt_both_ways"])
     checked.all_seen()
-
-
-@pytest.mark.slow
-@pytest.mark.golden
-def test_a_session_that_retains_recent_frames_agrees_too(networks: Callable[[str, int, str], FastSAM2]) -> None:
-    """Forward, then back from the same frame: what the second pass attends to is still stored."""
-    name = NAMES[0]
-    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
-    clip = module_at(PORTABLE / "scene.py").clip()
-    checked = ScenarioPlayer(networks(name, 256, "c"), PORTABLE / f"video_{name}.npz", clip)
-    little = TrackOptions(retain="recent", fill_hole_area=0).as_published()
-    for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
-        checked.play(scenario, scenarios[scenario], little)
-    assert len(checked.seen) > 40
 
 
 @pytest.mark.golden

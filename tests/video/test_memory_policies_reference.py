@@ -8,15 +8,21 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
-from helpers.reference import GOLDEN, module_at
+from helpers.reference import GOLDEN, encoding_once, module_at
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
+from masklet.models.sam2 import CONFIGS, SAM2, build
+from masklet.models.sam2.state_dict import expected_shapes
+from masklet.models.types import ImageFeatures
 from masklet.video import AvailableMemory, MemorySelection, Session, TrackOptions, track_options
 from masklet.video.distractors import AnchorRule
 from masklet.video.memory_policies import MEMORY_POLICIES
@@ -93,19 +99,38 @@ def test_the_reference_has_what_the_rules_decide() -> None:
         assert all(counts[what] >= least for what, least in minimums.items()), name
 
 
-def network(case: dict[str, Any]) -> FastSAM2:
-    from masklet.models.sam2 import CONFIGS, build
-    from masklet.models.sam2.state_dict import expected_shapes
+CONFIG = CONFIGS["sam2.1_hiera_tiny"]
+Filled = tuple[dict[str, Tensor], Callable[[Tensor], ImageFeatures]]
 
-    config = CONFIGS["sam2.1_hiera_tiny"]
-    weights = module_at(GOLDEN / "fill.py").fill_state_dict(expected_shapes(config), case["salt"])
+
+def build_network(weights: dict[str, Tensor]) -> SAM2:
+    model = build(CONFIG, weights)
+    model.image_size = 256
+    return model
+
+
+@pytest.fixture(scope="module")
+def filled() -> Callable[[str], Filled]:
+    """The weights of a salt, and the encoder that they make, which encodes a frame once; kept for the next case."""
+
+    @lru_cache(maxsize=1)
+    def fill(salt: str) -> Filled:
+        weights = module_at(GOLDEN / "fill.py").fill_state_dict(expected_shapes(CONFIG), salt)
+        return weights, encoding_once(FastSAM2Encoder(build_network(weights)))
+
+    return fill
+
+
+def network(case: dict[str, Any], filled: Filled) -> FastSAM2:
+    """The network of a case, whose factors and shifts change heads of the mask decoder and not the image encoder."""
+    weights, encode = filled[0].copy(), filled[1]
+    changes = [*case.get("factors", {}), *case.get("shifts", {})]
+    assert all(name.startswith(("sam_mask_decoder.iou_pre", "sam_mask_decoder.pred_obj")) for name in changes)
     for tensor, factor in case.get("factors", {}).items():
         weights[tensor] = weights[tensor] * factor
     for tensor, shift in case.get("shifts", {}).items():
         weights[tensor] = weights[tensor] + shift
-    model = build(config, weights)
-    model.image_size = 256
-    return FastSAM2(model)
+    return FastSAM2(build_network(weights), encode_image=encode)
 
 
 def expected_mask(row: dict[str, Any]) -> np.ndarray:
@@ -116,7 +141,9 @@ def expected_mask(row: dict[str, Any]) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", CASES)
-def test_tracking_finds_the_masks_that_the_authors_code_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_finds_the_masks_that_the_authors_code_found(
+    name: str, filled: Callable[[str], Filled], monkeypatch: pytest.MonkeyPatch
+) -> None:
     case, frames, policy = CASES[name]["case"], CASES[name]["frames"], name.split("/")[0]
     if "max_agreement" in case:
         rule = AnchorRule(max_agreement=case["max_agreement"])
@@ -131,7 +158,7 @@ def test_tracking_finds_the_masks_that_the_authors_code_found(name: str, monkeyp
     else:
         prompt = {"points": case["points"], "labels": case["labels"]}
     scores = history(frames)
-    with Session(network(case), open_video(clip), options) as session:
+    with Session(network(case, filled(case["salt"])), open_video(clip), options) as session:
         session.add_prompt(1, frame_idx=0, **prompt)
         overlaps = []
         for result, row in zip(session.propagate(0), [None, *frames], strict=True):
