@@ -214,11 +214,11 @@ def test_doubts_differences_and_swaps(client: TestClient, folder: Path) -> None:
     source = add(client, session, folder / "files" / "clip")["id"]
     one = put_square(client, session, 4, 0, source=source)["object"]
     other = put_square(client, session, 30, 0, source=source)["object"]
-    for frame in (1, 2, 3):
+    for frame in (1, 2, 3, 4):
         put_square(client, session, 4, frame, object=one, origin="click", score=0.95)
-        put_square(client, session, 30, frame, object=other, origin="click", score=0.3 if frame == 3 else 0.95)
+        put_square(client, session, 30, frame, object=other, origin="click", score=0.3 if frame == 4 else 0.95)
     doubts = client.get(f"{session}/doubts", params={"source": source, "limit": 1}).json()["doubts"]
-    assert [(known["object_id"], known["frame_idx"]) for known in doubts] == [(other, 3)]
+    assert [(known["object_id"], known["frame_idx"]) for known in doubts] == [(other, 4)]
     assert "uncertain mask" in doubts[0]["reasons"]
     client.post(f"{session}/verify", json={"object": other, "frame": 3})
     again = client.get(f"{session}/doubts", params={"source": source}).json()["doubts"]

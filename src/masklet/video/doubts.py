@@ -49,7 +49,7 @@ RESOLVED_AFTER, RESOLVED_BEFORE, REACH = 3.0, 1.0, 20
 """Frames after and before a correction at which what it resolves falls by a factor of e, and beyond which it ends."""
 CONTESTED_POWER = 0.07
 """How much less is corrected where an object lies in another one: it may be hidden there, with nothing to point at."""
-MIN_DISTANCE = 3
+MIN_DISTANCE = 4
 """Frames between two doubts, or a doubt and a prompt, at least: corrections of neighbors show the model the same."""
 MIN_RESOLVED = 0.1
 """Doubts that resolve less than this, in frames of full doubt, are not listed."""

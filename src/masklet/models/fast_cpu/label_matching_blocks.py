@@ -28,14 +28,15 @@ def match_labels_in_blocks(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Te
     boxes = [region for region in search_regions(labels_NFHW, config) if region is not None]
     if not boxes:
         return prior_NHW[:, None]
-    first_row, first_column = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    # all blocks are of one grid: oneDNN compiles a product for each new shape, which takes longer than the product
+    first_row, first_column = (min(box[side] for box in boxes) // BLOCK * BLOCK for side in (0, 1))
     last_row, last_column = max(box[2] for box in boxes), max(box[3] for box in boxes)
     for x in range(first_column, last_column, BLOCK):
-        right = min(x + BLOCK, last_column)
+        right = min(x + BLOCK, width)
         left_key, right_key = max(x - config.radius, 0), min(right + config.radius, width)
         keys_FHSC = keys_FHWC[:, :, left_key:right_key].contiguous()
         for y in range(first_row, last_row, BLOCK):
-            bottom = min(y + BLOCK, last_row)
+            bottom = min(y + BLOCK, height)
             if not any(top < bottom and y < low and left < right and x < far for top, left, low, far in boxes):
                 continue
             top_key, bottom_key = max(y - config.radius, 0), min(bottom + config.radius, height)
