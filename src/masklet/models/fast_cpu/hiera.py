@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from masklet.models.fast_cpu.memory_attention import AttentionKeys, AttentionValues, attend
 from masklet.models.sam2.hiera import Hiera, HieraBlock, max_pool_2x2
 from masklet.models.sam2.plain_vit import PlainViT
-from masklet.nn.attention import split_heads, window_partition, window_unpartition
-from masklet.nn.fused_ops import FusedLinear, fused_layer, row_chunks
+from masklet.nn.attention import merge_heads, split_heads, window_partition, window_unpartition
+from masklet.nn.fused_ops import FusedLinear, fused_layer, has_bfloat16_tiles, row_chunks
 
 __all__ = ["FusedHiera"]
 
@@ -30,7 +30,7 @@ class FusedHiera:
     """`Hiera` or `PlainViT` in inference.
 
     `dtype` is the type of matrix products. In fp32 weights are read as they are stored, in bf16 they are copied. The
-    residual stream, normalizations and attention in windows are fp32 in both.
+    residual stream and normalizations are fp32 in both.
     """
 
     def __init__(self, trunk: Hiera | PlainViT, dtype: torch.dtype = torch.float32) -> None:
@@ -41,12 +41,13 @@ class FusedHiera:
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W), as the trunk."""
-        x_BHWC: Tensor = self.trunk.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
+        pixels_B3HW = pixels_B3HW.contiguous(memory_format=torch.channels_last)  # so is the output
+        x_BHWC: Tensor = self.trunk.patch_embed(pixels_B3HW).permute(0, 2, 3, 1).contiguous()
         size, position = self._cached_position  # read once: another thread may replace it
         if size != x_BHWC.shape[1:3]:
             position = self.trunk.position_embedding(*x_BHWC.shape[1:3])
             self._cached_position = (x_BHWC.shape[1:3], position)
-        x_BHWC = (x_BHWC + position).contiguous()
+        x_BHWC = x_BHWC + position
         maps = []
         for i, block in enumerate(self.blocks):
             x_BHWC = block(x_BHWC)
@@ -63,6 +64,8 @@ class FusedHieraBlock:
         self.inputs, self.outputs = attention.qkv.in_features, attention.proj.out_features
         self.query_stride = 2 if block.pool else 1
         self.mlp = [layer for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
+        self.by_kernel = dtype == torch.float32 or has_bfloat16_tiles()
+        """Whether PyTorch's own kernel is the fastest in windows."""
         self.packed: dict[nn.Linear, FusedLinear] = {}
         if dtype != torch.float32:
             layers = (attention.qkv, attention.proj, block.proj, *self.mlp)
@@ -76,7 +79,9 @@ class FusedHieraBlock:
         out_BHWC = x_BHWC.new_empty(batch, height // self.query_stride, width // self.query_stride, self.outputs)
         window, attention = self.block.window, self.block.attn
         widest = max(3 * self.outputs, 4 * self.outputs // self.query_stride**2)  # of qkv and of the MLP
-        for rows in row_chunks(-(-height // window), batch * window * width * 4 * widest, STRIP_BYTES):
+        for rows in row_chunks(
+            -(-height // window), batch * window * width * self.dtype.itemsize * widest, STRIP_BYTES
+        ):
             strip = slice(rows.start * window, min(rows.stop * window, height))
             normed, residual_BHWC = self._norm_and_residual(x_BHWC[:, strip])
             windows, padded = window_partition(normed, window)
@@ -84,10 +89,8 @@ class FusedHieraBlock:
             q, k, v = self._product(attention.qkv, windows).chunk(3, dim=-1)
             q = max_pool_2x2(q) if self.block.pool else q
             q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
-            if self.dtype == torch.float32:
-                attended = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD)
-            else:
-                attended = _attend_by_products(q_NATD, k_NATD, v_NATD)
+            attend_in_windows = scaled_dot_product_attention if self.by_kernel else _attend_by_products
+            attended = attend_in_windows(q_NATD, k_NATD, v_NATD)
             attended = attended.transpose(1, 2).reshape(q.shape)
             attended = window_unpartition(
                 self._product(attention.proj, attended), padded, (residual_BHWC.shape[1], residual_BHWC.shape[2])
@@ -97,12 +100,16 @@ class FusedHieraBlock:
         return out_BHWC
 
     def _global_attention(self, x_1HWC: Tensor) -> Tensor:
-        """Run the block with attention over the full map, one head at a time."""
+        """Run the block with attention over the full map, one head at a time where products are oneDNN's."""
         normed, residual_1HWC = self._norm_and_residual(x_1HWC)
         attention = self.block.attn
         q, k, v = self._product(attention.qkv, normed).chunk(3, dim=-1)
         q = max_pool_2x2(q) if self.block.pool else q
         size, depth = q.shape, self.outputs // attention.heads
+        if self.dtype != torch.float32 and self.by_kernel:
+            heads = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
+            attended = merge_heads(scaled_dot_product_attention(*heads))
+            return self._add_mlp((residual_1HWC + self._product(attention.proj, attended.view(size))).contiguous())
         q, k, v = (t.reshape(-1, self.outputs) for t in (q, k, v))
         out_TC = q.new_empty(q.shape)
         for head in range(attention.heads):
@@ -113,9 +120,9 @@ class FusedHieraBlock:
         return self._add_mlp((residual_1HWC + self._product(attention.proj, out_TC.view(size))).contiguous())
 
     def _norm_and_residual(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the normalized input, and the residual that attention is added to."""
+        """Return the normalized input in `dtype`, and the residual that attention is added to."""
         block = self.block
-        normed = block.norm1(x_BHWC)
+        normed = block.norm1(x_BHWC).to(self.dtype)
         if block.proj is None:
             return normed, x_BHWC
         widened = self._product(block.proj, normed).float()
@@ -125,7 +132,7 @@ class FusedHieraBlock:
         """Add the MLP in place, a chunk of rows at a time."""
         flat_TC = x_BHWC.view(-1, self.outputs)
         first, second = self.mlp
-        for rows in row_chunks(len(flat_TC), first.out_features * 4, STRIP_BYTES):
+        for rows in row_chunks(len(flat_TC), first.out_features * self.dtype.itemsize, STRIP_BYTES):
             hidden = self._product(first, self.block.norm2(flat_TC[rows]), "gelu")
             flat_TC[rows] += self._product(second, hidden)
         return x_BHWC
