@@ -107,8 +107,8 @@ class FusedHieraBlock:
         q = max_pool_2x2(q) if self.block.pool else q
         size, depth = q.shape, self.outputs // attention.heads
         if self.dtype != torch.float32 and self.by_kernel:
-            heads = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
-            attended = merge_heads(scaled_dot_product_attention(*heads))
+            q_1ATD, k_1ATD, v_1ATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
+            attended = merge_heads(scaled_dot_product_attention(q_1ATD, k_1ATD, v_1ATD))
             return self._add_mlp((residual_1HWC + self._product(attention.proj, attended.view(size))).contiguous())
         q, k, v = (t.reshape(-1, self.outputs) for t in (q, k, v))
         out_TC = q.new_empty(q.shape)
