@@ -108,7 +108,7 @@ def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
 class FastMemoryAttention:
     """`SAM2.condition_on_memory` for a model with frozen weights; all objects may share one image.
 
-    `dtype` is the type of attention's two products (None: fp32).
+    `dtype` is the type of attention's two products and of those of the MLP (None: fp32).
 
     Example:
         >>> condition_on_memory = FastMemoryAttention(model)
@@ -257,7 +257,7 @@ class FusedMemoryAttentionLayer:
         outer, inner = (part.weight.detach().double() for part in (cross.out_proj, cross.v_proj))
         bias = outer @ cross.v_proj.bias.detach().double() + cross.out_proj.bias.detach().double()
         self.cross_out = FusedLinear((outer @ inner).float(), bias.float())  # both layers, composed in fp64
-        self.widen, self.narrow = FusedLinear.from_layer(layer.linear1), FusedLinear.from_layer(layer.linear2)
+        self.widen, self.narrow = (FusedLinear.from_layer(part, dtype) for part in (layer.linear1, layer.linear2))
         self.norms = (layer.norm1, layer.norm2, layer.norm3)
         self.hidden, self.width = layer.linear1.out_features, width
 
@@ -292,8 +292,12 @@ class FusedMemoryAttentionLayer:
         mean_TM = torch.empty(len(x_TC), keys.values.width)
         x_TC = self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
         y_TC, out_TC = self.norms[2](x_TC), torch.empty_like(x_TC)
-        for rows in row_chunks(len(x_TC), self.hidden * 4, 8 << 20):
-            out_TC[rows] = self.narrow.add_to(self.widen(y_TC[rows], "relu"), x_TC[rows])
+        for rows in row_chunks(len(x_TC), self.hidden * self.dtype.itemsize, 8 << 20):
+            hidden = self.widen(y_TC[rows].to(self.dtype), "relu")
+            if self.dtype == torch.float32:
+                out_TC[rows] = self.narrow.add_to(hidden, x_TC[rows])
+            else:
+                torch.add(x_TC[rows], self.narrow(hidden), out=out_TC[rows])
         return out_TC
 
 
