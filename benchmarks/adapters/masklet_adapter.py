@@ -61,7 +61,7 @@ class MaskletVideoProgram:
     def load(self, job: AdapterJob) -> None:
         """Load the weights, then the video; no program fills holes here."""
         model = self.model_class(job.weights, device=job.device, precision=job.precision, image_size=job.image_size)
-        self.session = model.session(job.video_dir, fill_hole_area=0)
+        self.session = model.session(job.video_dir, fill_hole_area=0, non_overlapping=False)
 
     def prompt(self, prompts: list[dict[str, Any]]) -> None:
         """Prompt the objects on the first frame."""
