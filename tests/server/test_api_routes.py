@@ -209,9 +209,10 @@ def put_square(client: TestClient, session: str, at: int, frame: int, **fields: 
     return dict(answer.json())
 
 
-def test_doubts_differences_and_swaps(client: TestClient, folder: Path) -> None:
+def test_doubts_differences_and_swaps(client: TestClient, folder: Path, small_video: np.ndarray) -> None:
     session = open_api_session(client, project="review")
-    source = add(client, session, folder / "files" / "clip")["id"]
+    write_clip(folder / "files" / "five", small_video[:5])
+    source = add(client, session, folder / "files" / "five")["id"]
     one = put_square(client, session, 4, 0, source=source)["object"]
     other = put_square(client, session, 30, 0, source=source)["object"]
     for frame in (1, 2, 3, 4):
