@@ -46,3 +46,25 @@ def test_a_port_that_is_taken_is_one_line(
         done = masklet("serve", "--project", tmp_path, "--port", taken.getsockname()[1])
     assert done.code == 2
     assert "choose another --port" in done.err
+
+
+def test_a_folder_in_which_no_project_can_be_written_is_one_line(
+    masklet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "serve", lambda options: pytest.fail("it was started"))
+    (tmp_path / "file").write_text("no folder")
+    for project in ("file", "file/projects", "file/zoo.masklet"):
+        done = masklet("serve", "--project", tmp_path / project)
+        assert done.code != 0
+        assert done.err.count("\n") == 1
+        assert "no project can be written in" in done.err
+
+
+def test_missing_folders_of_projects_are_made(
+    masklet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(application, "serve", lambda options: None)
+    assert masklet("serve", "--project", tmp_path / "a" / "projects").code == 0
+    assert masklet("serve", "--project", tmp_path / "b" / "zoo.masklet").code == 0
+    assert not any((tmp_path / "a" / "projects").iterdir())
+    assert not any((tmp_path / "b").iterdir())

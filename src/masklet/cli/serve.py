@@ -85,6 +85,7 @@ def serve(
     )
     from masklet.server import application
 
+    options.make_projects_folder()
     if not quiet:
         shown = f"[{host}]" if ":" in host else host
         print_notice(f"serving http://{shown}:{port} with projects in {project}; stop with Ctrl-C")

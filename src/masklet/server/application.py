@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from masklet.errors import InputError, MissingExtraError
@@ -44,6 +47,8 @@ __all__ = ["make_app", "run_server", "serve", "server_config"]
 
 CHECK_SECONDS = 10.0
 """How often idle sessions and an idle model are searched for."""
+STOP_SECONDS = 5.0
+"""How long a server that gets a signal to stop waits for work under way: docker and others kill after ten."""
 _log = logging.getLogger("masklet.server")
 
 
@@ -123,7 +128,40 @@ def run_server(app: Starlette, options: ServerOptions, on_start: Callable[[int],
     with bound:
         if on_start is not None:
             on_start(bound.getsockname()[1])
-        uvicorn.Server(server_config(app, options)).run([bound])
+        _BoundedStopServer(server_config(app, options)).run([bound])
+
+
+class _BoundedStopServer(uvicorn.Server):
+    """A server that ends soon after a signal, even in the middle of work that cannot be interrupted.
+
+    It may: an action is on disk before it is acknowledged, and all else is given up as by `kill -9`.
+    """
+
+    stop_signal: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.stop_signal = sig
+        if sig == signal.SIGTERM:  # the usual end of a service: status 0, and no second signal afterward
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = threading.Timer(STOP_SECONDS, self._give_up)
+        timer.daemon = True
+        if self.stop_signal is not None:  # not where a test ends a server within its own process
+            timer.start()
+        await super().shutdown(sockets)
+        timer.cancel()
+
+    def _give_up(self) -> None:
+        number = signal.Signals(self.stop_signal or signal.SIGTERM)
+        _log.warning(
+            "masklet: %s: work under way did not end within %g s and is given up; what was acknowledged is stored",
+            number.name,
+            STOP_SECONDS,
+        )
+        os._exit(128 + number)
 
 
 def server_config(app: Starlette, options: ServerOptions) -> uvicorn.Config:

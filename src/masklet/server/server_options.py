@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from masklet.errors import InputError
+from masklet.errors import InputError, OutputError
 from masklet.exported import RuntimeOptions
 
 __all__ = ["MIN_TOKEN_LENGTH", "ServerLimits", "ServerOptions"]
@@ -116,6 +117,24 @@ class ServerOptions:
     def roots(self) -> tuple[str, ...]:
         """The real paths of the folders and files from which sources may come."""
         return tuple(os.path.realpath(os.path.expanduser(one)) for one in (*self.folders, self.projects))
+
+    def make_projects_folder(self) -> None:
+        """Make the folder of the projects where it is missing, and check that they can be written.
+
+        Raises:
+            OutputError: if they cannot.
+        """
+        is_new_project = self.projects.suffix == ".masklet" and not self.projects.exists()
+        folder = self.projects.parent if is_new_project else self.projects
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"no project can be written in {folder} ({error.strerror or error}): give this user the right to write "
+                "there, or name another folder by --project"
+            ) from error
 
     def confine(self, path: str | os.PathLike[str]) -> Path:
         """Return the real path of a file that lies in one of the folders, links followed.
