@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,32 @@ def test_signatures() -> None:
     assert signature("image_encoder", has_finer_maps=True, has_keys=True)[1][-1] == "matching_keys"
     assert signature("memory_attention_4", has_finer_maps=True, has_keys=True)[1] == ("conditioned",)
     check_signature(Path("a"), PART, SIGNATURE, SIGNATURE)
+
+
+INTERRUPTED = """
+import faulthandler, pathlib, signal, sys
+from masklet.exported.graphs import RuntimeOptions, signature
+from masklet.exported.openvino_engine import OpenVinoEngine
+
+faulthandler.enable()  # gives the thread a stack for signals, as pytest does and Ray
+file, part = pathlib.Path(sys.argv[1]), sys.argv[2]
+signatures = {part: signature(part, has_finer_maps=True, has_keys=False)}
+engines = []
+for _ in range(2):
+    engines.append(OpenVinoEngine({part: file}, signatures, RuntimeOptions(), 1))
+    engines[-1].load(part)
+del engines[0]
+del engines[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_survived_when_engines_of_openvino_were_dropped(tmp_path: Path) -> None:
+    make_engine("openvino", tmp_path)
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "sum.xml"), PART]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

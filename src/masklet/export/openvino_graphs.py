@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from masklet.errors import MissingExtraError
 from masklet.export.onnx_graphs import Arrays
+from masklet.exported.openvino_core import openvino_core
 
 __all__ = ["OpenVINOGraph", "check_openvino_installed", "write_openvino"]
 
@@ -38,10 +39,8 @@ class OpenVINOGraph:
     """An .xml file that OpenVINO runs on the CPU, in fp32 where the file has no lower precision."""
 
     def __init__(self, path: Path) -> None:
-        import openvino
-
         options = {"INFERENCE_PRECISION_HINT": "f32"}
-        self.model = openvino.Core().compile_model(path, "CPU", options)
+        self.model = openvino_core().compile_model(path, "CPU", options)
         self.outputs = [output.get_any_name() for output in self.model.outputs]
 
     def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from masklet.errors import CheckpointError, InputError, MissingExtraError
 from masklet.exported.graphs import Arrays, Engine, RuntimeOptions, Signature, check_signature
+from masklet.exported.openvino_core import openvino_core
 
 __all__ = ["OpenVinoEngine"]
 
@@ -35,7 +36,7 @@ class OpenVinoEngine(Engine):
             raise MissingExtraError(
                 f"openvino is not installed, and {folder} needs it: pip install openvino, or the extra 'openvino'"
             ) from None
-        self.core: Any = openvino.Core()
+        self.core = openvino_core()
         available = self.core.available_devices
         unknown = [name for name in options.providers if name not in (*available, "AUTO")]
         if unknown:
