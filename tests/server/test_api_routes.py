@@ -187,6 +187,7 @@ def test_masks_are_set_verified_and_exported(client: TestClient, folder: Path) -
     data = client.get(f"{session}/exports/{made['name']}").content
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert any(name.endswith("photo.png") for name in archive.namelist())
+        assert not any(".masklet" in name for name in archive.namelist())
     made = client.post(f"{session}/export", json={"format": "overlay"}).json()
     assert (made["num_objects"], made["loss"]) == (1, [])
     with zipfile.ZipFile(io.BytesIO(client.get(f"{session}/exports/{made['name']}").content)) as archive:

@@ -21,6 +21,7 @@ from PIL import Image
 from masklet import __version__
 from masklet.atomic_files import atomic_path
 from masklet.datasets import DATASET_WRITERS
+from masklet.datasets.write_log import STATE_FOLDER
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.masks.rle import Rle
@@ -630,7 +631,8 @@ def export(call: ApiCall) -> dict[str, Any]:
     result = project.export(data_format, folder, verified_only=verified)
     archive = folder.with_name(stem + ".zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, True, 1) as file:
-        for top, _, names in os.walk(folder):
+        for top, folders, names in os.walk(folder):
+            folders[:] = sorted(set(folders) - {STATE_FOLDER})  # the log of the writer is of no use elsewhere
             for name in sorted(set(names) - {RECORD_FILE}):
                 one = Path(top, name)
                 file.write(one, one.relative_to(folder))
