@@ -12,13 +12,13 @@ import sys
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from helpers.folder_processes import FolderProcesses, can_fork
-from helpers.reference import reference_model
+from helpers.reference import filled_network
 
 if TYPE_CHECKING:
     from masklet import SAM
@@ -114,7 +114,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """
     done = yield
     if nextitem is None or nextitem.path != item.path:
-        reference_model.cache_clear()
+        filled_network.cache_clear()
         gc.collect()
         if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
             libc.malloc_trim(0)
@@ -131,6 +131,27 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["masklet.annotate.labeler", "masklet.evaluate.benchmark_predictions"])
         monkeypatch.setattr("masklet.worker_pool.SpawnProcess", context.Process)
+
+
+@pytest.fixture
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model that `SAM` opens sees 96 x 96 pixels: that commands and the code of a page run depends on no size."""
+    from masklet.load_model import load
+
+    def load_small(*given: Any, **options: Any) -> Any:
+        loaded = load(*given, **options)
+        network: Any = loaded.network
+        network.image_size, network.still_image_size_override = 96, None
+        network.video_pixels, network.edge_radius = 96**2, None
+        return loaded
+
+    monkeypatch.setattr("masklet.sam.model.load", load_small)
+
+
+@pytest.fixture(scope="session")
+def traced_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for `trace_once`."""
+    return tmp_path_factory.mktemp("traced")
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +198,8 @@ def tracker(tracking_file: Path) -> SAM:
 
     model = SAM(tracking_file)
     network = model.predictor.model
-    network.image_size, network.video_pixels, network.edge_radius = 96, 96**2, None
+    network.set_image_size(96)
+    network.edge_radius = None
     return model
 
 

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from helpers.annotate_data import Blobs, contents, downgrade_log, make_photos
+from helpers.forked_python import python_process
 from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate
 from masklet.annotate.events import BatchDone, FrameDone
 from masklet.annotate.inputs import InputFile, list_inputs
@@ -44,10 +45,14 @@ def label(photos: Path, out: Path, **more: Any) -> Summary:
 
 
 def run(photos: Path, out: Path, log: Path, **options: int) -> int:
-    command = [sys.executable, str(DRIVER), str(photos), str(out), str(log), json.dumps(options)]
+    command = [str(DRIVER), str(photos), str(out), str(log), json.dumps(options)]
     search_path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=env, timeout=240, capture_output=True).returncode
+    if "workers" in options:  # fresh, and so are they
+        return subprocess.run([sys.executable, *command], env=env, timeout=240, capture_output=True).returncode
+    process = python_process(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.communicate(timeout=240)
+    return int(process.returncode)
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_a_phone_has_all_buttons_on_its_screen(browser: Any, address: str, app: 
 def test_the_first_click_takes_seconds_and_a_restart_of_the_server_is_survived(browser: Any, tmp_path: Path) -> None:
     words = (write_shapes(tmp_path / "shapes.png"), "--project", tmp_path / "one.masklet")
     begun = time.monotonic()
-    with running_app(*words) as first:
+    with running_app(*words, fresh=True) as first:
         app = AppPage(browser, first)
         app.wait("masklet.store.image !== null")
         app.click(*ON_DISC)

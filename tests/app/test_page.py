@@ -7,6 +7,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from helpers.browser import AppPage, running_browser, running_page
 from masklet import SAM, open_project
+from masklet.image.automatic_mask_generator import PRESETS
 from masklet.masks import iou_matrix, rle
 
 pytestmark = pytest.mark.slow
@@ -196,7 +198,10 @@ def test_masks_are_drawn_by_brush_eraser_and_lasso_and_combined(page: AppPage, f
     assert (stored(files, project)["object 1"] == erased).all()
 
 
-def test_everything_offers_masks_that_a_click_keeps(page: AppPage, files: Path, project: str) -> None:
+def test_everything_offers_masks_that_a_click_keeps(
+    page: AppPage, files: Path, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "default", replace(PRESETS["default"], points_per_side=10))  # the server is here
     page.press("a")
     page.wait(
         "masklet.store.busy === 0 && document.querySelector('#everything span').textContent.includes('click those')"

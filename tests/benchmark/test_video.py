@@ -77,8 +77,14 @@ def test_memory_is_read_at_these_frames(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(("last", "word"), [(107.5, "flat: at most 7.5 MB"), (108.5, "NOT FLAT: at most 8.5 MB")])
 def test_memory_is_flat_below_the_tolerance(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
     """A rise before `memory_from_frame` does not count, and a later fall does not help."""
+    monkeypatch.setattr(video, "WARMUP_FRAMES", 1)
     case = memory_cases(
-        monkeypatch, [50.0, 100.0, last, 90.0], memory_at=(1, 2, 3, 4), memory_from_frame=2, memory_tolerance_mb=8
+        monkeypatch,
+        [50.0, 100.0, last, 90.0],
+        memory_at=(1, 2, 3, 4),
+        memory_from_frame=2,
+        memory_tolerance_mb=8,
+        objects=1,
     )[-1]
     assert (case.name, case.samples) == (MEMORY_RISE_CASE, (last - 100.0,))
     assert case.note is not None
@@ -87,7 +93,8 @@ def test_memory_is_flat_below_the_tolerance(monkeypatch: pytest.MonkeyPatch, las
 
 @pytest.mark.usefixtures("steps")
 def test_one_reading_gives_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = memory_cases(monkeypatch, [50.0, 100.0], memory_at=(1, 2), memory_from_frame=2)[-1]
+    monkeypatch.setattr(video, "WARMUP_FRAMES", 1)
+    case = memory_cases(monkeypatch, [50.0, 100.0], memory_at=(1, 2), memory_from_frame=2, objects=1)[-1]
     assert (case.samples, case.note) == ((), "unknown: that takes two readings from frame 2 on")
 
 

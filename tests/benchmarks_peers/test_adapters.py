@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,13 @@ import torch
 from benchmarks.environments import PEERS, environment_python, find_peer, installed_packages
 from benchmarks.image import ImageComparisonJob, compare_image
 from benchmarks.interleaved import ComparisonResult
-from benchmarks.process import ADAPTERS_DIR
+from benchmarks.process import ADAPTERS_DIR, PeerProcess
 from benchmarks.video import VideoComparisonJob, compare_videos
+from helpers import forked_python
+from helpers.forked_python import python_process
 from masklet.benchmark.record import BenchmarkCase
 
+TRANSFORMERS = ["transformers.models.sam2.modeling_sam2", "transformers.models.sam2_video.modeling_sam2_video"]
 SIDE = 256
 SQUARE = ImageComparisonJob("sam2.1_hiera_tiny", repeats=1, image_size=SIDE, sample_size=(SIDE, SIDE))
 """An image as large as the network's input: programs differ in how they resize, and there is nothing to resize."""
@@ -30,6 +34,21 @@ def pythons(peer: str) -> dict[str, Path]:
     if importlib.util.find_spec(peer) is None or peer == "ultralytics":
         pytest.skip(f"no environment of {peer} is here: python -m benchmarks environments --create {peer}")
     return {"masklet": Path(sys.executable), peer: Path(sys.executable)}
+
+
+@pytest.fixture
+def forked_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of this interpreter are forked from a process that has imported their packages."""
+
+    def start(program: PeerProcess, command: list[str]) -> Any:
+        with program._log.open("w") as errors:
+            pipe, variables = subprocess.PIPE, program._environment()
+            if command[0] == sys.executable:
+                return python_process(command[1:], stdin=pipe, stdout=pipe, stderr=errors, env=variables)
+            return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=variables)
+
+    monkeypatch.setattr(forked_python, "PRELOADED", [*forked_python.PRELOADED, *TRANSFORMERS])
+    monkeypatch.setattr(PeerProcess, "_start", start)
 
 
 def rows(found: ComparisonResult, program: str) -> dict[str, BenchmarkCase]:
@@ -49,6 +68,7 @@ def test_they_give_the_same_masks(peer: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_programs")
 def test_transformers_gives_the_same_masks_for_a_resized_image() -> None:
     """By a network of the first generation, whose trunk differs from the other in all its numbers."""
     job = ImageComparisonJob("sam2_hiera_base_plus", repeats=1, image_size=128, sample_size=(90, 160))
@@ -57,6 +77,7 @@ def test_transformers_gives_the_same_masks_for_a_resized_image() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_programs")
 def test_transformers_tracks_the_same_objects() -> None:
     job = VideoComparisonJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, frame_size=(120, 160))
     row = rows(compare_videos(job, pythons("transformers"), lambda _: None), "transformers")["a frame"]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from helpers.cli_videos import write_video
+from helpers.reference import encode_images_once
 from masklet.cli.main import run
 from masklet.video import job_files
 
@@ -40,7 +41,7 @@ def masklet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_models: None) -> Path:
     """The current folder, with a.png (64 wide, 48 high), b.png (40 x 40), rough.png (a mask for a.png); no network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "cache"))
@@ -69,3 +70,4 @@ def small(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> None:
     monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", lambda *_: tracker)
     monkeypatch.setattr(job_files, "SAVE_EVERY_FRAMES", 2)
     monkeypatch.setattr(job_files, "SAVE_INTERVAL_FACTOR", 0)
+    encode_images_once(monkeypatch)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from helpers.cli_videos import FRAMES, PROMPTS, Tracked, played, write_video, written
+from helpers.forked_python import python_process
 from masklet.atomic_files import defer_interrupt
 from masklet.cli import progress
 from masklet.errors import OutputError, SourceError
@@ -28,16 +28,13 @@ pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning"
 Masklet = Callable[..., Any]
 
 
-def driven(trouble: Tracked, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command in its own process, killed at a frame."""
-    command = [
-        sys.executable,
-        str(Path(__file__).parents[1] / "helpers" / "cli_driver.py"),
-        json.dumps(trouble),
-        "track",
-        *words,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def driven(trouble: Tracked, *words: str) -> int:
+    """The exit code of the command in its own process, killed at a frame."""
+    driver = Path(__file__).parents[1] / "helpers" / "cli_driver.py"
+    command = [str(driver), json.dumps(trouble), "track", *words]
+    process = python_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.communicate(timeout=120)
+    return int(process.returncode)
 
 
 @pytest.mark.slow
@@ -52,7 +49,7 @@ def test_a_killed_run_is_resumed_to_the_same_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["video.mp4", *PROMPTS, way, "--format", "video,png,coco,numpy", "--model", str(tracking_file)]
-    assert driven({"kill": at, "every": 3}, *words, "--out", "cut").returncode == -9
+    assert driven({"kill": at, "every": 3}, *words, "--out", "cut") == -9
     lines = Path("cut/.video.track/video_masks.jsonl")
     assert not Path("cut/video_masks.jsonl").exists()
     assert lines.read_text().count("\n") == (5 if way == "--bidirectional" else 3)

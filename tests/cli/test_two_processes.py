@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from helpers.dataset_files import native
+from helpers.forked_python import python_process
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def both(first: list[object], second: list[object]) -> list[tuple[int, str]]:
     """Run two commands at once: exit code and standard error of each."""
     started = [
-        subprocess.Popen([sys.executable, "-m", "masklet", *map(str, words)], stderr=subprocess.PIPE, text=True)
+        python_process(["-m", "masklet", *map(str, words)], stderr=subprocess.PIPE, text=True)
         for words in (first, second)
     ]
     return [(one.returncode, errors) for one in started for errors in [one.communicate(timeout=300)[1]]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from helpers.exported_folder import write_two_memory_attentions
+from helpers.exported_folder import write_memory_attentions
 from helpers.networks import HIERA, network_to_export, small_network
 from masklet.cli.main import app
 from masklet.errors import InputError, MissingExtraError
@@ -18,7 +18,7 @@ from masklet.export.export_model import ModelExportOptions, export_model
 from masklet.export.reduced_precision import part_precision
 from masklet.load_model import LoadedModel
 
-IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+IMAGE = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 def test_every_format_holds_what_it_promises(
     format: str, precision: str, parts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_two_memory_attentions(monkeypatch)
+    write_memory_attentions(monkeypatch, 7)
     loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
     options = ModelExportOptions(format=format, precision=precision, parts=parts)
     out = export_model(loaded, tmp_path / "out", options, images=[IMAGE])

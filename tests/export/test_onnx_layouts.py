@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.networks import CONVNET, HIERA, small_network
+from helpers.networks import HIERA, small_network
 from helpers.reference import GOLDEN, module_at
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError
@@ -21,6 +21,7 @@ from masklet.models.sam1 import CONFIGS, SAM1
 from masklet.transforms import ImageTransform
 
 pytestmark = pytest.mark.slow
+DECODER = small_sam1("mobile_sam")
 IMAGE = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 POINT, BOX = [40.0, 20.0], [10.0, 8.0, 50.0, 40.0]
 
@@ -101,6 +102,7 @@ def test_samexporter_runs_mobile_sam(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "layout"), [("mobile_sam", "onnxruntime"), ("sam_vit_b", "anylabeling")])
 def test_sam_1_is_called_as_in_the_notebook(name: str, layout: str, tmp_path: Path) -> None:
     network = small_sam1(name)
+    network.prompt_encoder, network.mask_decoder = DECODER.prompt_encoder, DECODER.mask_decoder  # traced once
     out = exported(network, layout, tmp_path)
     if layout == "onnxruntime":
         decoder = session(out / "small_image_decoder.onnx")
@@ -160,7 +162,7 @@ def test_onnxruntime_decoders_give_masks_of_the_images_size(tmp_path: Path) -> N
 
 
 def test_transformers_files_take_points_boxes_or_both(tmp_path: Path) -> None:
-    network = small_network(CONVNET).eval()
+    network = small_network(HIERA).eval()
     out = exported(network, "transformers", tmp_path)
     assert json.loads((out / "config.json").read_text())["model_type"] == "sam2"
     encoder = session(out / "onnx" / "vision_encoder.onnx")

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.exported_folder import write_two_memory_attentions
+from helpers.exported_folder import write_memory_attentions
+from helpers.networks import network_to_export
+from helpers.traced_graphs import trace_once
 from masklet import SAM
 from masklet.export import export_model
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
+from masklet.load_model import LoadedModel
 
 pytestmark = pytest.mark.slow
 MISSING = ("torch", "torchvision", "onnx", "safetensors", "filelock", "jinja2", "scipy", "pandas", "typing_extensions")
@@ -57,20 +60,26 @@ print("torch" in sys.modules)
 """
 
 
-@pytest.fixture(scope="module")
-def in_torch() -> SAM:
-    """The model of the package: its masks are stable, so that rounding does not change them."""
-    return SAM(precision="fp32")
+@pytest.fixture(scope="module", params=["small", pytest.param("builtin", marks=pytest.mark.whole)])
+def in_torch(request: pytest.FixtureRequest) -> SAM:
+    """The model, and the one of the package, whose graphs take a minute to trace."""
+    if request.param == "builtin":
+        return SAM(precision="fp32")
+    loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("masklet.sam.model.load", lambda *given: loaded)
+        return SAM(precision="fp32")
 
 
 @pytest.fixture(scope="module")
-def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(in_torch: SAM, tmp_path_factory: pytest.TempPathFactory, traced_graphs: Path) -> Path:
     """All parts, with memory attention for one memory and for seven; the tests compare what the graphs find.
 
     `export/test_export_model` compares all graphs through twenty frames, and `test_video_network` selects among three.
     """
     with pytest.MonkeyPatch.context() as patched:
-        write_two_memory_attentions(patched)
+        trace_once(traced_graphs, patched)
+        write_memory_attentions(patched, 1, 7)
         frames, masks = export_model.sample_video()
         patched.setattr(export_model, "sample_video", lambda: (frames[:8], masks))
         return in_torch.export(

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import masklet
+from helpers.forked_python import python_process
 
 SIZE = (320, 240)
 DISC, SQUARE = (60, 50, 160, 150), (200, 120, 280, 200)
@@ -41,12 +42,18 @@ def disc_mask() -> np.ndarray:
 
 
 @contextmanager
-def running_app(*words: object) -> Iterator[str]:
-    """Run `masklet app`, on a free port unless one is named; yields the printed address, and ends as by Ctrl-C."""
+def running_app(*words: object, fresh: bool = False) -> Iterator[str]:
+    """Run `masklet app`, on a free port unless one is named; yields the printed address, and ends as by Ctrl-C.
+
+    `fresh` is as a user starts it, without what `python_process` has imported.
+    """
     environment = {**os.environ, "PYTHONPATH": str(Path(masklet.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     port = [] if "--port" in words else ["--port", "0"]
-    command = [sys.executable, "-m", "masklet", "app", *map(str, words), "--no-browser", *port]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    command = ["-m", "masklet", "app", *map(str, words), "--no-browser", *port]
+    if fresh:
+        process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True, env=environment)
+    else:
+        process = python_process(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     try:
         lines = []

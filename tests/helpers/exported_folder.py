@@ -26,10 +26,10 @@ from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
 
 
-def write_two_memory_attentions(patch: pytest.MonkeyPatch) -> None:
-    """Export memory attention for one memory and for seven; that for four is traced in `export/test_export_model`."""
+def write_memory_attentions(patch: pytest.MonkeyPatch, *slots: int) -> None:
+    """Export memory attention for these numbers of memories alone; `export/test_export_model` has all three."""
     for module in ("export_model", "export_parity", "graph_parts"):
-        patch.setattr(f"masklet.export.{module}.MEMORY_SLOTS", (1, 7))
+        patch.setattr(f"masklet.export.{module}.MEMORY_SLOTS", slots)
 
 
 def stub_graph(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], opset: int = 18) -> None:

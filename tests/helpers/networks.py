@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from masklet.models.sam2 import (
+    CONFIGS,
     SAM2,
     ConvNetConfig,
     HieraConfig,
@@ -15,6 +18,7 @@ from masklet.models.sam2 import (
     SAM2Config,
 )
 from masklet.models.types import MemoryContext, SelectedMasks, empty_prompt
+from masklet.train.initialization import init_weights
 
 HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), windows=(4, 4, 2, 2), background=(3, 3))
 CONVNET = ConvNetConfig(
@@ -40,11 +44,18 @@ def small_network(trunk: Trunk = HIERA, seed: int = 0) -> SAM2:
 
 
 def network_to_export() -> SAM2:
-    """A small network whose scores of presence are around one: near zero, rounding is a large part of them."""
-    model = small_network(CONVNET).eval()
+    """A small network of the built-in model's kind, whose masks are a third of a frame and change from one to the next.
+
+    Its scores of presence are around one: near zero, rounding is a large part of them.
+    """
+    memory = MemoryConfig(channels=16, layers=1, hidden=32)
+    config = replace(CONFIGS["builtin"], trunk=CONVNET, width=32, heads=2, hidden=32, memory=memory)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = SAM2(replace(config, image_size=64, still_image_size=64, video_pixels=64**2)).eval()
+        init_weights(model)
     with torch.no_grad():
-        last = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
-        last.bias += 1
+        model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += 1
     return model
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -28,21 +30,35 @@ def module_at(path: Path) -> ModuleType:
     return module
 
 
-@functools.lru_cache(maxsize=1)
 def reference_model(name: str, image_size: int = 256, salt: str = "", small_trunk: bool = False) -> Any:
     """A network filled from its tensors' names, for square inputs of another size than published.
 
     With `small_trunk` the image encoder is the one of `helpers.networks`, for tests of the other parts.
     """
+    model = filled_network(name, salt, small_trunk)
+    model.image_size, model.video_pixels = image_size, model.video_pixels and image_size**2
+    return model
+
+
+@functools.lru_cache(maxsize=1)
+def filled_network(name: str, salt: str, small_trunk: bool) -> Any:
+    """The network; the last one is kept, because filling a large one takes seconds."""
     from helpers.networks import HIERA
     from masklet.models.sam2 import CONFIGS, build
     from masklet.models.sam2.state_dict import expected_shapes
 
     config = replace(CONFIGS[name], trunk=HIERA) if small_trunk else CONFIGS[name]
     fill = module_at(GOLDEN / "fill.py").fill_state_dict
-    model = build(config, fill(expected_shapes(config), salt))
-    model.image_size, model.video_pixels = image_size, model.video_pixels and image_size**2
-    return model
+    return build(config, fill(expected_shapes(config), salt))
+
+
+def small_builtin() -> Any:
+    """The built-in network as it tracks, at 96 x 96 pixels."""
+    from masklet.models.fast_cpu.sam2 import FastSAM2
+
+    model = reference_model("builtin", 96, "v")
+    model.edge_radius = None  # masks as the decoder draws them
+    return FastSAM2(model)
 
 
 def encoding_once(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -56,6 +72,35 @@ def encoding_once(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return known[key]
 
     return once
+
+
+def encode_images_once(patch: Any) -> None:
+    """Have the encoders of each network keep what they made of every image while `patch` lasts, and share it.
+
+    It is half of the time of tracking small frames, and the same frames are tracked again and again: whole, cut short,
+    resumed, by other rules.
+    """
+    from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+
+    init, encode = FastSAM2Encoder.__init__, FastSAM2Encoder.__call__
+
+    def init_named(self: Any, model: Any, dtype: Any = None) -> None:
+        init(self, model, dtype)
+        self.owner = model
+
+    def encode_once(self: Any, pixels: Any) -> Any:
+        known = ENCODED.setdefault(getattr(self, "owner", self), {})
+        key = self.dtype, tuple(pixels.shape), hashlib.sha1(pixels.numpy().tobytes()).digest()
+        if key not in known:
+            known[key] = encode(self, pixels)
+        return known[key]
+
+    patch.setattr(FastSAM2Encoder, "__init__", init_named)
+    patch.setattr(FastSAM2Encoder, "__call__", encode_once)
+
+
+ENCODED: MutableMapping[Any, dict[Any, Any]] = WeakKeyDictionary()
+"""By network, what `encode_images_once` keeps: it goes with the network."""
 
 
 def published_shapes(name: str) -> Shapes:

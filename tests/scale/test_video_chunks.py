@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from helpers.reference import encode_images_once
 from masklet import SAM
 from masklet.errors import InputError
 from masklet.image.automatic_mask_generator import PRESETS
@@ -18,6 +19,11 @@ from masklet.scale.stage_rows import ObjectMask
 from masklet.scale.video_chunks import Chunk, ChunkOptions, TrackedVideo, join_chunks, plan_chunks, track_video
 
 SIZE = (8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _frames_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encode_images_once(monkeypatch)
 
 
 def square(frame_idx: int, id: int, left: int, top: int = 0) -> ObjectMask:

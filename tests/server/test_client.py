@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from helpers.server_files import write_clip
 from helpers.video_files import make_video
 from masklet.client import Client
 from masklet.errors import InputError, SourceError
+from masklet.image.automatic_mask_generator import PRESETS
 from masklet.server import ServerOptions
 from masklet.server.api_errors import ApiError
 from masklet.server.application import make_app, server_config
@@ -122,6 +124,7 @@ def test_tracking_without_prompts_is_refused(address: str, clip: str) -> None:
 
 @pytest.mark.slow
 def test_the_python_of_the_page_runs(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "default", replace(PRESETS["default"], points_per_side=8))  # not 1,024 points
     page = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
     [block] = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)

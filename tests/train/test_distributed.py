@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from helpers.forked_python import python_process
 from masklet.errors import StateError
 from masklet.train.distributed import DistributedContext, any_rank, average_gradients, broadcast_model, init_distributed
 
@@ -77,12 +79,11 @@ def silent(context: DistributedContext) -> None:
     assert time.monotonic() - clock < 20
 
 
-def start(job: str, port: int, rank: int) -> subprocess.Popen[str]:
+def start(job: str, port: int, rank: int) -> Any:
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     variables = {name: str(number) for name, number in numbers.items()}
     environment = {**os.environ, **variables, "MASTER_ADDR": "127.0.0.1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(Path(__file__)), job]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return python_process([str(Path(__file__)), job], env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def free_port() -> int:

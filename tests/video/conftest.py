@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.reference import GOLDEN, module_at, reference_model
+from helpers.reference import GOLDEN, encode_images_once, module_at, small_builtin
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.video import LiveSession, Session, TrackOptions
 
 
 @pytest.fixture
-def network() -> FastSAM2:
-    model = reference_model("builtin", 96, "v")
-    model.edge_radius = None  # masks as the decoder draws them
-    return FastSAM2(model)
+def network(monkeypatch: pytest.MonkeyPatch) -> FastSAM2:
+    """The built-in network at 96 x 96 pixels, which encodes every frame once."""
+    encode_images_once(monkeypatch)
+    return small_builtin()
 
 
 @pytest.fixture(scope="session")

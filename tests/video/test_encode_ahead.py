@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers.networks import small_network
+from helpers.reference import small_builtin
 from masklet.errors import SourceError
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.types import ImageFeatures
@@ -17,6 +18,12 @@ from masklet.results import Results
 from masklet.video import Session
 
 Open = Callable[..., Session]
+
+
+@pytest.fixture
+def network() -> FastSAM2:
+    """One that encodes a frame each time it is tracked, which is what the tests of this file are about."""
+    return small_builtin()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from helpers.reference import GOLDEN, encoding_once, module_at, reference_model
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
+from masklet.models.types import ImageFeatures
 from masklet.video import Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
@@ -94,14 +95,26 @@ def overlap(found: np.ndarray, expected: np.ndarray, size: tuple[int, ...]) -> f
 
 @pytest.fixture(scope="module")
 def networks() -> Callable[[str, int, str], FastSAM2]:
-    """The network of a name, a size and a salt, which encodes a frame once; the last one is kept for the next test."""
+    """The network of a name, a size and a salt, which encodes a frame once; the last one is kept for the next test.
+
+    SAM 2 and 2.1 have the same tensors in their image encoder, so with one salt the same features.
+    """
+    kept: list[tuple[int, dict[str, torch.Tensor], Callable[[torch.Tensor], ImageFeatures]]] = []
 
     @lru_cache(maxsize=1)
     def network(name: str, image_size: int, salt: str) -> FastSAM2:
         model = reference_model(name, image_size, salt)
-        return FastSAM2(model, encode_image=encoding_once(FastSAM2Encoder(model)))
+        parts = ("image_encoder.", "sam_mask_decoder.conv_s")
+        weights = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
+        if not (kept and kept[0][0] == image_size and same_tensors(kept[0][1], weights)):
+            kept[:] = [(image_size, weights, encoding_once(FastSAM2Encoder(model)))]
+        return FastSAM2(model, encode_image=kept[0][2])
 
     return network
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.slow
@@ -180,9 +193,12 @@ def test_windows_of_edgetams_perceiver(networks: Callable[[str, int, str], FastS
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the photographs beside the project")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_scenario_on_photographs(name: str, networks: Callable[[str, int, str], FastSAM2]) -> None:
+    """SAM 2 differs from 2.1 in what it remembers: two scenarios, forward and back, beside all portable ones."""
     clip = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted((SHARED / "frames").iterdir())])
     scenarios = json.loads((SHARED / "video_scenarios.json").read_text())
+    played = scenarios if name == NAMES[0] else ("late_prompt_both_ways", "mask_prompt")
     checked = ScenarioPlayer(networks(name, 512, ""), SHARED / f"video_{name}_512.npz", clip)
-    for scenario, steps in scenarios.items():
-        checked.play(scenario, steps)
+    checked.stored = {key: value for key, value in checked.stored.items() if key.split("/")[0] in played}
+    for scenario in played:
+        checked.play(scenario, scenarios[scenario])
     checked.all_seen()
