@@ -192,6 +192,7 @@ import faulthandler, pathlib, signal, sys
 from masklet.exported.graphs import RuntimeOptions, signature
 from masklet.exported.openvino_engine import OpenVinoEngine
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 faulthandler.enable()  # gives the thread a stack for signals, as pytest does and Ray
 file, part = pathlib.Path(sys.argv[1]), sys.argv[2]
 signatures = {part: signature(part, has_finer_maps=True, has_keys=False)}

@@ -130,7 +130,7 @@ def demo(
 
     photograph: npt.NDArray[np.uint8] = getattr(data, SAMPLE_IMAGE)()
     source = write_image(out / f"{SAMPLE_IMAGE}.png", photograph)
-    network = open_model(model)
+    network = open_model(model, precision="auto")  # as the commands that it prints
     [by_click] = network(source, points=list(CLICK), labels=[1])
     [by_box] = network(source, bboxes=list(BOX))
     typer.echo(f"image: {source} ({photograph.shape[1]} x {photograph.shape[0]})")
