@@ -52,7 +52,7 @@ def check_cases(predictor: ImagePredictor, cases: dict, golden: dict) -> None:
         "efficienttam_ti",
         pytest.param("efficienttam_s", marks=pytest.mark.slow),
         *(pytest.param(f"sam2.1_hiera_{size}", marks=pytest.mark.slow) for size in SIZES[:0:-1]),
-        "sam2.1_hiera_tiny",  # the next test goes on with it, and the one after that with the last of the next
+        "sam2.1_hiera_tiny",  # the next test reuses it, and the one after that the last of the next
     ],
 )
 def test_portable_images_agree_with_the_published_code(name: str) -> None:
