@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.networks import HIERA, small_network
+from helpers.networks import CONVNET, HIERA, small_network
 from helpers.reference import GOLDEN, module_at
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError
@@ -162,7 +162,7 @@ def test_onnxruntime_decoders_give_masks_of_the_images_size(tmp_path: Path) -> N
 
 
 def test_transformers_files_take_points_boxes_or_both(tmp_path: Path) -> None:
-    network = small_network(HIERA).eval()
+    network = small_network(CONVNET).eval()
     out = exported(network, "transformers", tmp_path)
     assert json.loads((out / "config.json").read_text())["model_type"] == "sam2"
     encoder = session(out / "onnx" / "vision_encoder.onnx")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import threading
 from typing import Any
 
 __all__ = ["openvino_core"]
 
 
-@lru_cache(maxsize=1)
+_lock = threading.Lock()
+_core: Any = None
+
+
 def openvino_core() -> Any:
     """Return the process's `openvino.Core`, which is never dropped; `openvino` must be installed.
 
@@ -16,6 +19,10 @@ def openvino_core() -> Any:
     it when the core is dropped. If another thread drops it, or a second core is dropped first, the thread keeps that
     address, and its next signal, such as Ctrl-C, ends the process (OpenVINO 2026.4).
     """
+    global _core
     import openvino
 
-    return openvino.Core()
+    with _lock:  # a second core, made by another thread meanwhile, would be dropped
+        if _core is None:
+            _core = openvino.Core()
+        return _core

@@ -151,8 +151,10 @@ class _BoundedStopServer(uvicorn.Server):
         timer.daemon = True
         if self.stop_signal is not None:  # not where a test ends a server within its own process
             timer.start()
-        await super().shutdown(sockets)
-        timer.cancel()
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
 
     def _give_up(self) -> None:
         number = signal.Signals(self.stop_signal or signal.SIGTERM)
