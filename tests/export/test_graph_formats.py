@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from helpers.exported_folder import write_memory_attentions
 from helpers.networks import HIERA, network_to_export, small_network
+from masklet import SAM
 from masklet.cli.main import app
 from masklet.errors import InputError, MissingExtraError
-from masklet.export.export_model import ModelExportOptions, export_model
+from masklet.export.export_model import ModelExportOptions, export_model, sample_video
 from masklet.export.reduced_precision import part_precision
 from masklet.load_model import LoadedModel
+from masklet.masks.ops import iou
 
 IMAGE = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)
 
@@ -82,6 +84,28 @@ def test_every_format_holds_what_it_promises(
         assert error < 1e-3 if entry["precision"] == "fp32" else error > 1e-4, (role, error)
         assert measured[role]["mask_iou_mean"] > 0.95
     assert {path.name for path in out.iterdir()} == {"manifest.json", *(one["name"] for one in manifest["files"])}
+
+
+@pytest.mark.slow
+def test_an_openvino_folder_tracks_in_the_precision_of_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_memory_attentions(monkeypatch, 7)
+    loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
+    options = ModelExportOptions(format="openvino", precision="fp32", parts="all")
+    out = export_model(loaded, tmp_path / "out", options, images=[IMAGE])
+    exact, automatic = SAM(out, precision="fp32"), SAM(out)
+    has_bf16 = "bf16" in exact.predictor.model.engine.precisions
+    assert automatic.video_precision == ("bf16" if has_bf16 else "fp32")
+    assert automatic.info().precision == "fp32"
+    frames, masks = sample_video()
+    tracked = [
+        np.stack([frame.masks.data for frame in model.track(frames[:5], masks=masks)]) for model in (exact, automatic)
+    ]
+    assert iou(*(each.reshape(-1, each.shape[-1]) for each in tracked)) > 0.97
+    assert np.array_equal(*tracked) is not has_bf16
+    stills = [model(IMAGE, points=[30, 30])[0].masks.data for model in (exact, automatic)]
+    assert np.array_equal(*stills)
 
 
 @pytest.mark.slow

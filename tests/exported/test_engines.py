@@ -131,8 +131,39 @@ def test_a_missing_runtime_is_named(kind: str, package: str, tmp_path: Path, mon
 
 def test_openvino_keeps_what_it_compiled(tmp_path: Path) -> None:
     engine = make_engine("openvino", tmp_path, RuntimeOptions(cache_dir=tmp_path / "cache"))
-    engine.load(PART)
+    engine.run(PART, arrays(1, 0))
     assert any((tmp_path / "cache").iterdir())
+
+
+def test_openvino_compiles_the_first_shapes_and_then_one_graph_for_any(tmp_path: Path) -> None:
+    engine = make_engine("openvino", tmp_path)
+    for count in (1, 2, 1, 3, 4, 5, 9, 2):
+        inputs = arrays(count, count)
+        np.testing.assert_allclose(engine.run(PART, inputs)["memory"], wanted(inputs), atol=1e-6)
+    compiled = [key[2] and key[2][1][0] for key in engine._compiled]  # the objects of `masks`
+    assert compiled == [1, 2, 3, None]
+    assert len(engine._local.requests) == 4
+
+
+def test_many_objects_have_one_graph_from_the_first_on(tmp_path: Path) -> None:
+    engine = make_engine("openvino", tmp_path)
+    engine.run(PART, arrays(64, 0))
+    assert [key[2] for key in engine._compiled] == [None]
+
+
+def test_precisions_share_graphs_and_are_those_of_the_processor(tmp_path: Path) -> None:
+    engine = make_engine("openvino", tmp_path)
+    assert engine.in_precision("fp32") is engine
+    engine.precisions = ("fp32", "bf16")  # a processor without bf16 runs it in fp32, which is enough here
+    rounded = engine.in_precision("bf16")
+    assert rounded is not engine and rounded.precision == "bf16" and engine.precision == "fp32"
+    assert rounded.in_precision("bf16") is rounded
+    inputs = arrays(2, 0)
+    assert np.array_equal(rounded.run(PART, inputs)["memory"], engine.run(PART, inputs)["memory"])
+    assert len(engine._compiled) == 1  # memory is encoded in fp32 by both
+    engine.precisions = ("fp32",)
+    with pytest.raises(InputError, match="precision='bf16' does not go with this exported folder, which runs in fp32"):
+        engine.in_precision("bf16")
 
 
 @pytest.mark.slow

@@ -113,6 +113,10 @@ class EagerEngine:
     def load(self, part: str) -> None:
         assert part in self.parts
 
+    def in_precision(self, precision: str) -> EagerEngine:
+        assert precision == "fp32"
+        return self
+
     def run(self, part: str, inputs: Mapping[str, Any]) -> Arrays:
         graph = self.parts[part]
         assert set(inputs) == set(graph.inputs)

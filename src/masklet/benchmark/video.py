@@ -142,8 +142,11 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
     if job.threads:
         fix_threads(job.threads)
     model = _open_model(job)
-    exported = isinstance(model.predictor.model, ExportedNetwork)
-    job = replace(job, precision=f"{model.info().precision}, exported" if exported else model.video_precision)
+    precision = model.video_precision
+    if isinstance(model.predictor.model, ExportedNetwork):
+        stored = model.predictor.model.manifest.precision  # of the encoder, if it is less than fp32
+        precision = f"{precision if stored == 'fp32' else stored}, exported"
+    job = replace(job, precision=precision)
     cases: list[BenchmarkCase] = []
     with closing(_timed_frames(model, job)) as frames:
         for case in _memory_cases(frames, job) if job.memory_at else _frame_cases(model, frames, job):
@@ -155,7 +158,13 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
 def _open_model(job: VideoBenchmarkJob) -> SAM:
     """Open the model of a job, with random weights if it is a published one that is not on this machine."""
     if is_exported_folder(job.model):
-        return SAM(job.model, threads=job.threads, providers=job.providers, cache_dir=job.graph_cache)
+        return SAM(
+            job.model,
+            precision=job.precision,
+            threads=job.threads,
+            providers=job.providers,
+            cache_dir=job.graph_cache,
+        )
     open_file = partial(
         SAM, device=job.device, precision=job.precision, image_size=job.image_size, memory_pooling=job.memory_pooling
     )

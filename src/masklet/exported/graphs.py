@@ -84,6 +84,8 @@ class Engine(ABC):
 
     description: str
     """Name and version of the runtime, and where it runs."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """In which it can run an encoder and memory attention; fp32 is what the folder holds."""
 
     def __init__(self, files: Mapping[str, Path], signatures: Mapping[str, Signature]) -> None:
         self.files, self.signatures = files, signatures
@@ -106,6 +108,20 @@ class Engine(ABC):
             self.load(part)
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}  # as runtimes take them
         return dict(zip(self.signatures[part][1], self._run(part, arrays), strict=True))
+
+    def in_precision(self, precision: str) -> Engine:
+        """Return a runtime of the same graphs that runs an encoder and memory attention in a precision.
+
+        Raises:
+            InputError: if the runtime has none like that.
+        """
+        if precision not in self.precisions:
+            raise InputError(
+                f"precision={precision!r:.40} does not go with this exported folder, which runs in "
+                f"{' or '.join(self.precisions)} by {self.description}: leave it out, or export the model again, in "
+                "the format openvino, for a processor with bf16 products"
+            )
+        return self
 
     @abstractmethod
     def _open(self, part: str, file: Path) -> Any:

@@ -7,6 +7,7 @@ Shapes: B batch, N objects, C channels, M memory channels, K memory slots, Q poi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +80,17 @@ class ExportedNetwork:
     def fingerprint(self) -> tuple[str, str]:
         """Return the name of the model, and a hash of its files."""
         return self.manifest.name, self.manifest.fingerprint[:16]
+
+    def in_precision(self, precision: str) -> ExportedNetwork:
+        """Return the network with its encoder and memory attention in a precision.
+
+        Raises:
+            InputError: if its runtime has none like that.
+        """
+        engine = self.engine.in_precision(precision)
+        if engine is self.engine:
+            return self
+        return ExportedNetwork(self.manifest, engine, partial(_reopen_in, self.reopen, precision))
 
     def to(self, device: torch.device) -> Self:
         """Return itself: the runtime has its own devices."""
@@ -230,6 +242,10 @@ class ExportedNetwork:
     def _run(self, part: str, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
         found: Arrays = self.engine.run(part, inputs)
         return {name: torch.from_numpy(value) for name, value in found.items()}
+
+
+def _reopen_in(reopen: Callable[[], ExportedNetwork], precision: str) -> ExportedNetwork:
+    return reopen().in_precision(precision)
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.float32]:

@@ -300,7 +300,7 @@ class ImagePredictor:
 def _make_encoder(model: PromptableModel, precision: str) -> Callable[[Tensor], ImageFeatures]:
     """Return the fastest encoder of a network: an exported one has its own."""
     if isinstance(model, ExportedNetwork):
-        return model.encode_image
+        return model.in_precision(precision).encode_image
     from masklet.models.fast_cpu.encoder import fast_encoder
 
     return fast_encoder(model, PRECISIONS[precision])

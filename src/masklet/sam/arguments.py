@@ -164,19 +164,19 @@ def check_prompt_use(prompted: bool, given: Mapping[str, object]) -> None:
         )
 
 
-def check_exported_use(device: object, precision: str, image_size: int | None, memory_pooling: int = 1) -> None:
+def check_exported_use(device: object, image_size: int | None, memory_pooling: int = 1) -> None:
     """Check the options with which an exported folder is opened: what was chosen at export cannot be changed.
 
     Raises:
-        InputError: if a device, precision, size or pooling is given.
+        InputError: if a device, size or pooling is given.
     """
     if device not in (None, "", "auto", "cpu"):
         raise InputError(
             f"device={device!r:.40} does not go with an exported folder: name the devices of its runtime instead, such "
             "as providers=['CUDAExecutionProvider']"
         )
-    for name, value in (("precision", precision), ("image_size", image_size), ("memory_pooling", memory_pooling)):
-        if value not in (None, "auto", "fp32", 1):  # what goes into a graph and comes out of it is fp32
+    for name, value in (("image_size", image_size), ("memory_pooling", memory_pooling)):
+        if value not in (None, 1):
             raise InputError(
                 f"{name}={value!r:.40} does not go with an exported folder, whose graphs have one: leave it out, or "
                 "export the model again"

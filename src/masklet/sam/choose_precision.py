@@ -54,11 +54,17 @@ class PrecisionChoice:
     """None: they were given."""
 
 
+MATCHING_CHOICE = PrecisionChoice(
+    "fp32", "bf16", "in bf16 the built-in model keeps masks in videos, not all in images"
+)
+
+
 def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision: str) -> PrecisionChoice:
     """Return the precisions of a model on a device.
 
     "auto" is fp32, and bf16 on processors with instructions for it: for videos of the built-in model, and for whatever
-    a trial has found to be faster with masks of the same IoU to 0.99. MASKLET_PRECISION_TRIAL=0 rules trials out.
+    a trial has found to be faster with masks of the same IoU to 0.99. MASKLET_PRECISION_TRIAL=0 rules trials out. Of
+    exported folders it is bf16 for videos of the built-in model, in OpenVINO's format, on such processors.
 
     Example:
         >>> choose_precision(loaded, "cpu", "auto").video  # doctest: +SKIP
@@ -67,7 +73,7 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
     if precision != "auto":
         return PrecisionChoice(precision, precision)
     if isinstance(loaded, ExportedModel):
-        return PrecisionChoice("fp32", "fp32")
+        return _choose_exported(loaded)
     from masklet.models.sam2 import SAM2
     from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
 
@@ -77,7 +83,7 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
     if not (has_native_bfloat16() and has_fused_operators(next(network.parameters()))):
         return PrecisionChoice("fp32", "fp32", "this processor or PyTorch has no bf16 products")
     if isinstance(network, SAM2) and network.config.matching is not None:
-        return PrecisionChoice("fp32", "bf16", "in bf16 the built-in model keeps masks in videos, not all in images")
+        return MATCHING_CHOICE
     if encode_gflop(network) < MIN_TRIAL_GFLOP or os.environ.get("MASKLET_PRECISION_TRIAL") == "0":
         return PrecisionChoice("fp32", "fp32", "bf16 was not tried")
     trial = _stored_trial(loaded)
@@ -85,6 +91,13 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
     image, video = ("bf16" if one.wins else "fp32" for one in (trial.image, trial.attention or trial.image))
     log.info("%s: images in %s, memory attention in %s, because %s", loaded.name, image, video, reason)
     return PrecisionChoice(image, video, reason)
+
+
+def _choose_exported(loaded: ExportedModel) -> PrecisionChoice:
+    """Return what "auto" is for an exported folder: nothing is tried, as a graph is compiled for each precision."""
+    if loaded.network.manifest.matching is not None and "bf16" in loaded.network.engine.precisions:
+        return MATCHING_CHOICE
+    return PrecisionChoice("fp32", "fp32")
 
 
 def encode_gflop(network: SAM1 | SAM2) -> float:

@@ -130,7 +130,7 @@ class SAM:
         names = (providers,) if isinstance(providers, str) else tuple(providers or ())
         runtime = RuntimeOptions(threads, names, folder)
         if model is not None and is_exported_folder(model):
-            check_exported_use(device, precision, image_size, memory_pooling)
+            check_exported_use(device, image_size, memory_pooling)
             self._use(open_exported(model, runtime), "cpu", precision)
             return
         check_runtime_use(runtime)

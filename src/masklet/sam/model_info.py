@@ -50,7 +50,8 @@ class ModelInfo:
         if isinstance(loaded, ExportedModel):
             manifest = loaded.network.manifest
             size, code, weights = manifest.bytes, manifest.license_code, manifest.license_weights
-            device, precision = loaded.network.engine.description, manifest.precision
+            device = loaded.network.engine.description
+            precision = manifest.precision if predictor.precision == "fp32" else predictor.precision
         else:
             size, device, precision = loaded.path.stat().st_size, str(predictor.device), predictor.precision
             code, weights = "unknown", "unknown"

@@ -80,7 +80,7 @@ def make_video_network(
         ModelError: if the model is for images only.
     """
     if isinstance(loaded, ExportedModel):
-        return loaded.require_video()
+        return loaded.require_video().in_precision(precision)
     network = loaded.require_sam2("follow objects through videos")
     if network.config.memory is None:
         raise ModelError(

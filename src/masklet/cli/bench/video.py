@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,7 +69,7 @@ def video(
     device: Device = None,
     precision: Precision = "auto",
     precisions: Annotated[
-        str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; an exported folder has its own.")
+        str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; of exported folders for OpenVINO's.")
     ] = None,
     threads: Threads = None,
     memories: Memories = 6,
@@ -100,6 +101,7 @@ def video(
     from masklet.benchmark.video import MEMORY_RISE_CASE, PROTOCOL, VideoBenchmarkJob
     from masklet.cpu_threads import fix_threads
     from masklet.exported import is_exported_folder
+    from masklet.exported.manifest import read_manifest
     from masklet.runtime import resolve_device
 
     if threads:
@@ -130,7 +132,7 @@ def video(
     settings = [
         replace(base, model=name, precision=mode, names_model=models is not None)
         for name in names
-        for mode in (modes[:1] if is_exported_folder(name) else modes)
+        for mode in (["fp32"] if is_exported_folder(name) and read_manifest(Path(name)).format != "openvino" else modes)
     ]
     jobs = [
         replace(job, objects=count, beside=other, cpu_quota=quota)
