@@ -38,8 +38,8 @@ def check_precision(format: str, precision: str, parts: str) -> None:
         )
     if precision == "bf16" and format == "openvino":
         raise InputError(
-            "precision bf16 is not written as openvino, which chooses it when it loads a model (the property "
-            "INFERENCE_PRECISION_HINT): choose fp32 or fp16, or the format torch"
+            "precision bf16 is not written as openvino, which rounds when it loads a model: choose fp32 or fp16, and "
+            "open the folder with SAM(DIR, precision='bf16'); or choose the format torch"
         )
 
 

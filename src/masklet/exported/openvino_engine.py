@@ -1,8 +1,8 @@
 """Run the graphs of an exported folder with OpenVINO.
 
-A graph has axes of any length, and OpenVINO runs it faster where they are known: the encoder of the built-in model takes
-.8 of the time, its prompt decoder half. So a graph is compiled for the first shapes that its inputs have, each when it
-comes, and once for any shape after these. Both round differently, by the last bits.
+A graph has axes of any length, and OpenVINO runs it faster where they are known: the encoder of the built-in model
+takes .8 of the time, its prompt decoder half. So a graph is compiled for the first shapes that its inputs have, each
+when it comes, and once for any shape after these. Both round differently, by the last bits.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ class OpenVinoEngine(Engine):
         self._local = threading.local()
 
     def in_precision(self, precision: str) -> Engine:
+        """Return an engine of the same graphs, compiled models and requests; see `Engine.in_precision`."""
         if precision == self.precision or precision not in self.precisions:
             return super().in_precision(precision)
-        other = copy.copy(self)  # with the same graphs, compiled models and requests
+        other = copy.copy(self)
         other.precision = precision
         return other
 

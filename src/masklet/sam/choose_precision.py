@@ -54,9 +54,7 @@ class PrecisionChoice:
     """None: they were given."""
 
 
-MATCHING_CHOICE = PrecisionChoice(
-    "fp32", "bf16", "in bf16 the built-in model keeps masks in videos, not all in images"
-)
+MATCHING_CHOICE = PrecisionChoice("fp32", "bf16", "in bf16 the built-in model keeps masks in videos, not all in images")
 
 
 def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision: str) -> PrecisionChoice:

@@ -69,7 +69,8 @@ def video(
     device: Device = None,
     precision: Precision = "auto",
     precisions: Annotated[
-        str | None, typer.Option(metavar="P,Q,...", help="Several precisions instead; of exported folders for OpenVINO's.")
+        str | None,
+        typer.Option(metavar="P,Q,...", help="Several precisions instead; of exported folders for OpenVINO's."),
     ] = None,
     threads: Threads = None,
     memories: Memories = 6,
