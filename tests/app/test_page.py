@@ -260,6 +260,19 @@ def test_the_keyboard_alone_is_enough(page: AppPage, files: Path, project: str) 
         pytest.fail("Tab never reached the list of objects")
 
 
+def test_an_error_stays_until_the_person_does_something_else(page: AppPage) -> None:
+    page.page.evaluate(
+        "() => { const store = masklet.store; window.ends = []; const wait = () => new Promise((end) => ends.push(end));"
+        " window.earlier = store.run('Working', wait); store.say('no such file', true);"
+        " window.background = store.run('', wait, true); }"
+    )
+    page.page.evaluate("async () => { ends.forEach((end) => end()); await Promise.all([earlier, background]); }")
+    page.page.evaluate("masklet.store.socket.dispatchEvent(new Event('online'))")
+    assert page.status == "no such file"
+    page.page.evaluate("masklet.store.run('', async () => {})")
+    assert page.status == "Saved"
+
+
 def test_a_phone_shows_the_image_and_opens_the_lists(browser: Any, address: str, project: str) -> None:
     page = AppPage(browser, address, project, viewport={"width": 390, "height": 844}, has_touch=True)
     page.wait("masklet.store.image")

@@ -21,6 +21,7 @@ export const LOW_SCORE = 0.5;
 const MAX_FRAMES_CACHED = 64;
 const SESSION_KEY = "masklet.session";
 const SETTINGS_KEY = "masklet.settings";
+const OFFLINE = "Not connected: what you see is saved, and the page connects again by itself";
 
 /** The state of the page. */
 export class Store extends EventTarget {
@@ -69,6 +70,7 @@ export class Store extends EventTarget {
     this.settings = { theme: "auto", opacity: 0.45, ...readSettings() };
     this.status = "Starting";
     this.isError = false;
+    this.errors = 0; // that were shown so far
     this.isOnline = false;
     this.busy = 0;
     /** @type {Map<string, Promise<ImageBitmap>>} */
@@ -109,16 +111,16 @@ export class Store extends EventTarget {
     this.socket = socket;
     socket.known = this.revision;
     socket.addEventListener("changed", (event) => {
-      if (/** @type {CustomEvent} */ (event).detail !== this.revision) void this.run("", () => this.reload());
+      if (/** @type {CustomEvent} */ (event).detail !== this.revision) void this.run("", () => this.reload(), true);
     });
     socket.addEventListener("online", () => {
       this.isOnline = true;
-      this.say("Saved");
+      if (!this.isError || this.status === OFFLINE) this.say("Saved");
     });
     socket.addEventListener("offline", () => {
       if (socket !== this.socket) return;
       this.isOnline = false;
-      this.say("Not connected: what you see is saved, and the page connects again by itself", true);
+      this.say(OFFLINE, true);
       void this.reopen(socket);
     });
     socket.connect();
@@ -338,6 +340,7 @@ export class Store extends EventTarget {
   say(text, isError = false) {
     this.status = text;
     this.isError = isError;
+    if (isError) this.errors++;
     this.emit("status");
   }
 
@@ -346,15 +349,17 @@ export class Store extends EventTarget {
    * @template T
    * @param {string} text what is being done; empty: do not say
    * @param {() => Promise<T>} work
+   * @param {boolean} [keepsError] whether an error that is shown has nothing to do with it
    * @returns {Promise<T | null>}
    */
-  async run(text, work) {
+  async run(text, work, keepsError = false) {
     this.busy++;
-    const clearsError = this.isError; // one that comes meanwhile is of other work, and stays
+    const { errors } = this; // one that comes meanwhile is of other work, and stays
+    const clearsError = this.isError && !keepsError;
     if (text) this.say(text);
     try {
       const result = await work();
-      if (text || clearsError) this.say("Saved");
+      if (errors === this.errors && (text || clearsError)) this.say("Saved");
       return result;
     } catch (error) {
       if (!(error instanceof ApiError)) console.error(error);
