@@ -262,7 +262,7 @@ def test_the_keyboard_alone_is_enough(page: AppPage, files: Path, project: str) 
 
 def test_an_error_stays_until_the_person_does_something_else(page: AppPage) -> None:
     page.page.evaluate(
-        "() => { const store = masklet.store; window.ends = []; const wait = () => new Promise((end) => ends.push(end));"
+        "() => { const { store } = masklet; window.ends = []; const wait = () => new Promise((end) => ends.push(end));"
         " window.earlier = store.run('Working', wait); store.say('no such file', true);"
         " window.background = store.run('', wait, true); }"
     )
