@@ -98,6 +98,8 @@ def test_an_openvino_folder_tracks_in_the_precision_of_the_processor(
     has_bf16 = "bf16" in exact.predictor.model.engine.precisions
     assert automatic.video_precision == ("bf16" if has_bf16 else "fp32")
     assert automatic.info().precision == "fp32"
+    stored = [path.stat().st_size for path in out.iterdir() if path.suffix in (".xml", ".bin")]
+    assert automatic.info().megabytes == pytest.approx(sum(stored) / 1e6)
     frames, masks = sample_video()
     tracked = [
         np.stack([frame.masks.data for frame in model.track(frames[:5], masks=masks)]) for model in (exact, automatic)

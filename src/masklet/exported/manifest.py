@@ -86,8 +86,9 @@ class FolderManifest:
 
     @property
     def bytes(self) -> int:
-        """Size of all graphs."""
-        return sum(path.stat().st_size for path in self.graphs.values())
+        """Size of all graphs, with the weights that a runtime stores beside them."""
+        stems = {path.stem for path in self.graphs.values()}
+        return sum(path.stat().st_size for path in self.folder.iterdir() if path.name.partition(".")[0] in stems)
 
 
 def read_manifest(folder: Path) -> FolderManifest:
