@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -114,13 +115,16 @@ class WorkerPool(Generic[State, Task, Item]):
         """
         numbered = enumerate(tasks)
         self._submit(islice(numbered, TASKS_PER_WORKER * self._workers))
+        look_at = time.monotonic() + POLL_INTERVAL_S
         while self._futures:
+            if time.monotonic() > look_at:  # the executor does not watch the process that it started last
+                look_at = time.monotonic() + POLL_INTERVAL_S
+                if self._ended_processes():
+                    self._messages.put(self._death_error())
             try:
                 message = self._messages.get(timeout=POLL_INTERVAL_S)
             except queue.Empty:
-                if not self._ended_processes():
-                    continue
-                message = self._death_error()  # the executor does not watch the process that it started last
+                continue
             if isinstance(message, Exception):
                 raise message
             if isinstance(message, _TaskItem):
