@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from helpers.reference import encode_images_once
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
 from masklet.video import AvailableMemory, MemorySelection, RecentFrames, Session, TrackOptions
@@ -23,7 +24,8 @@ from masklet.video.session_save import METADATA_KEY
 
 
 @pytest.fixture
-def model(tracker: SAM) -> SAM:
+def model(tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> SAM:
+    encode_images_once(monkeypatch)
     return tracker
 
 
@@ -248,12 +250,12 @@ def test_another_source_model_or_option_is_one_clear_error(
     model.session(small_video, resume=path, retain="recent").close()
 
 
-@pytest.fixture
-def saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def saved(tracker: SAM, small_video: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A session in the middle of its forward pass, after its backward pass."""
-    with prompt(model.session(small_video)) as session:
+    with prompt(tracker.session(small_video)) as session:
         next(session.propagate(bidirectional=True))
-        return session.save(tmp_path / "saved.safetensors")
+        return session.save(tmp_path_factory.mktemp("saved") / "saved.safetensors")
 
 
 def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Tensor]], object]) -> Path:
