@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers.folder_processes import FolderProcesses, can_fork
-from helpers.reference import filled_network
+from helpers.folder_processes import FolderProcesses, can_fork, own_bytes
+from helpers.reference import ENCODED, encode_images_once, filled_network
 
 if TYPE_CHECKING:
     from masklet import SAM
@@ -85,9 +85,12 @@ def pytest_collection_finish() -> None:
 def _command_built_once() -> Iterator[None]:
     """Build the commands of a command line once, not for every line: 75 ms each time, for hundreds of lines."""
     import typer.main
+    import typer.testing
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        once = functools.cache(typer.main.get_command)
+        patched.setattr(typer.main, "get_command", once)
+        patched.setattr(typer.testing, "_get_command", once)
         yield
 
 
@@ -106,6 +109,12 @@ def _same_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+GROWN_LITTLE = 16e6
+"""Bytes that a process may grow by before its garbage is collected, which takes up to a tenth of a second."""
+collected_at = [0.0]
+"""The bytes that this process had when that was done last."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Give the memory of a file's networks and images back to the system when its last test is done.
@@ -115,9 +124,15 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     done = yield
     if nextitem is None or nextitem.path != item.path:
         filled_network.cache_clear()
-        gc.collect()
-        if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-            libc.malloc_trim(0)
+        BUILTIN_LOADED.clear()
+        ENCODED.clear()
+        if sys.platform != "linux":
+            gc.collect()
+        elif own_bytes() > collected_at[0] + GROWN_LITTLE:
+            gc.collect()
+            if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+                libc.malloc_trim(0)
+            collected_at[0] = own_bytes()
     return done
 
 
@@ -133,14 +148,28 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("masklet.worker_pool.SpawnProcess", context.Process)
 
 
+BUILTIN_LOADED: list[tuple[Any, dict[str, Any]]] = []
+"""The built-in model of `small_models`, once it is loaded, and the attributes of its network."""
+
+
 @pytest.fixture
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every model that `SAM` opens sees 96 x 96 pixels: that commands and the code of a page run depends on no size."""
+    """Every model that `SAM` opens sees 96 x 96 pixels: that commands and the code of a page run depends on no size.
+
+    The built-in model is loaded once for a file of tests.
+    """
     from masklet.load_model import load
 
-    def load_small(*given: Any, **options: Any) -> Any:
-        loaded = load(*given, **options)
+    def load_small(model: Any, *given: Any, **options: Any) -> Any:
+        if model is not None:
+            loaded, values = load(model, *given, **options), {}
+        else:
+            if not BUILTIN_LOADED:
+                loaded = load()
+                BUILTIN_LOADED.append((loaded, dict(vars(loaded.network))))
+            [(loaded, values)] = BUILTIN_LOADED
         network: Any = loaded.network
+        vars(network).update(values)  # as it was loaded, whatever the last command chose
         network.image_size, network.still_image_size_override = 96, None
         network.video_pixels, network.edge_radius = 96**2, None
         return loaded
@@ -192,15 +221,18 @@ def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tracker(tracking_file: Path) -> SAM:
-    """A model of `tracking_file` at 96 x 96 pixels, which takes a tenth of the time."""
+def tracker(tracking_file: Path) -> Iterator[SAM]:
+    """A model of `tracking_file` at 96 x 96 pixels, which takes a tenth of the time, and encodes each frame once."""
     from masklet import SAM
 
-    model = SAM(tracking_file)
-    network = model.predictor.model
-    network.set_image_size(96)
-    network.edge_radius = None
-    return model
+    with pytest.MonkeyPatch.context() as patch:
+        model = SAM(tracking_file)
+        network: Any = model.predictor.model
+        network.set_image_size(96)
+        network.edge_radius = None
+        encode_images_once(patch, network)
+        vars(model.predictor.encode)["owner"] = network  # which was made before
+        yield model
 
 
 @pytest.fixture

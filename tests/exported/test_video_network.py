@@ -12,7 +12,7 @@ import pytest
 
 from helpers.exported_folder import eager_network, write_folder
 from helpers.networks import CONVNET, HIERA, small_network
-from helpers.reference import reference_model
+from helpers.reference import encoding_once, reference_model
 from masklet.errors import CheckpointError, MaskletWarning, ModelError
 from masklet.export.graph_parts import MEMORY_SLOTS, pointer_slots, video_parts
 from masklet.exported import ExportedNetwork
@@ -47,7 +47,10 @@ def make_both(network: SAM2, folder: Path) -> Both:
     network = network.eval().requires_grad_(False)
     parts = {part.name: part for part in video_parts(network)}
     slots = {memories: pointer_slots(memories) for memories in MEMORY_SLOTS}
-    return FastSAM2(network), eager_network(write_folder(folder, network, slots=slots), network, parts)
+    ours, exported = FastSAM2(network), eager_network(write_folder(folder, network, slots=slots), network, parts)
+    for each in (ours, exported):  # the same frames are tracked again and again
+        vars(each)["encode_image"] = encoding_once(each.encode_image)
+    return ours, exported
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

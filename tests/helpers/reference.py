@@ -63,10 +63,10 @@ def small_builtin() -> Any:
 
 def encoding_once(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """An image encoder that keeps what it made of every image, for videos that are tracked several times."""
-    known: dict[int, Any] = {}
+    known: dict[Any, Any] = {}
 
     def once(pixels: Any) -> Any:
-        key = zlib.crc32(pixels.numpy().tobytes())
+        key = tuple(pixels.shape), zlib.crc32(pixels.numpy().tobytes())
         if key not in known:
             known[key] = encode(pixels)
         return known[key]
@@ -74,8 +74,8 @@ def encoding_once(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return once
 
 
-def encode_images_once(patch: Any) -> None:
-    """Have the encoders of each network keep what they made of every image while `patch` lasts, and share it.
+def encode_images_once(patch: Any, network: Any = None) -> None:
+    """Have the encoders of each network, or of one, keep what they made of every image while `patch` lasts.
 
     It is half of the time of tracking small frames, and the same frames are tracked again and again: whole, cut short,
     resumed, by other rules.
@@ -89,7 +89,10 @@ def encode_images_once(patch: Any) -> None:
         self.owner = model
 
     def encode_once(self: Any, pixels: Any) -> Any:
-        known = ENCODED.setdefault(getattr(self, "owner", self), {})
+        owner = getattr(self, "owner", self)
+        if owner is not (network or owner):
+            return encode(self, pixels)
+        known = ENCODED.setdefault(owner, {})
         key = self.dtype, tuple(pixels.shape), hashlib.sha1(pixels.numpy().tobytes()).digest()
         if key not in known:
             known[key] = encode(self, pixels)
@@ -100,7 +103,7 @@ def encode_images_once(patch: Any) -> None:
 
 
 ENCODED: MutableMapping[Any, dict[Any, Any]] = WeakKeyDictionary()
-"""By network, what `encode_images_once` keeps: it goes with the network."""
+"""By network, what `encode_images_once` keeps: it goes with the network, or at the end of a file of tests."""
 
 
 def published_shapes(name: str) -> Shapes:

@@ -20,6 +20,13 @@ def builtin() -> SAM2:
     return SAM2(CONFIGS["builtin"]).eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> SAM2:
+    """The network of a name; tests that share one follow each other, so that it is filled once."""
+    name, _, trunk = request.param.partition(", ")
+    return builtin() if name == "builtin" else reference_model(name, small_trunk=bool(trunk))
+
+
 def same(found: ImageFeatures, expected: ImageFeatures) -> None:
     for a, b in zip(
         (found.embed_BCHW, *found.high_res_features), (expected.embed_BCHW, *expected.high_res_features), strict=True
@@ -67,9 +74,17 @@ def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPa
             same(fast(pixels), model.encode_image(pixels))
 
 
-@pytest.mark.parametrize("name", ["builtin", "sam2.1_hiera_tiny", "efficienttam_ti"])
-def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same(name: str) -> None:
-    model = builtin() if name == "builtin" else reference_model(name)
+@pytest.mark.parametrize(
+    "model",
+    [
+        "builtin",
+        "sam2.1_hiera_tiny, small trunk",
+        pytest.param("sam2.1_hiera_tiny", marks=pytest.mark.slow),
+        "efficienttam_ti",
+    ],
+    indirect=True,
+)
+def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same(model: SAM2) -> None:
     fast, pixels = FastSAM2Encoder(model, torch.bfloat16), torch.randn(2, 3, 96, 160)
     if not isinstance(fast.trunk, FusedConvNet | FusedHiera):
         pytest.skip("this processor or build of torch has no fused oneDNN products of bfloat16")
@@ -90,9 +105,8 @@ def test_bf16_is_not_answered_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FastSAM2Encoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk
 
 
-@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti"])
-def test_trunks_of_edgetam_and_efficienttam_give_the_same_features(name: str) -> None:
-    model = reference_model(name)
+@pytest.mark.parametrize("model", ["edgetam", "efficienttam_ti"], indirect=True)
+def test_trunks_of_edgetam_and_efficienttam_give_the_same_features(model: SAM2) -> None:
     fast = FastSAM2Encoder(model)
     for size in ((256, 256), (160, 224)):  # of EfficientTAM, windows that are padded
         pixels = torch.randn(2, 3, *size)
@@ -100,8 +114,9 @@ def test_trunks_of_edgetam_and_efficienttam_give_the_same_features(name: str) ->
             same(fast(pixels), model.encode_image(pixels))
 
 
-def test_no_batch_normalization_is_left_in_the_folded_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, pixels = reference_model("edgetam"), torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize("model", ["edgetam"], indirect=True)
+def test_no_batch_normalization_is_left_in_the_folded_trunk(monkeypatch: pytest.MonkeyPatch, model: SAM2) -> None:
+    pixels = torch.randn(1, 3, 64, 64)
     expected = model.encode_image(pixels)
     fast = FastSAM2Encoder(model)
     assert isinstance(fast.trunk, FusedRepViT)
@@ -110,21 +125,22 @@ def test_no_batch_normalization_is_left_in_the_folded_trunk(monkeypatch: pytest.
         same(fast(pixels), expected)
 
 
-def test_the_folded_trunk_runs_without_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["edgetam"], indirect=True)
+def test_the_folded_trunk_runs_without_the_operators(monkeypatch: pytest.MonkeyPatch, model: SAM2) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_fused_operators", lambda _: False)
-    model, pixels = reference_model("edgetam"), torch.randn(1, 3, 64, 64)
+    pixels = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         same(FastSAM2Encoder(model)(pixels), model.encode_image(pixels))
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti"])
+@pytest.mark.parametrize("model", ["edgetam", "efficienttam_ti"], indirect=True)
 def test_trunks_in_bf16_are_near_the_plain_ones_and_not_the_same(
-    monkeypatch: pytest.MonkeyPatch, name: str, fused: bool
+    monkeypatch: pytest.MonkeyPatch, model: SAM2, fused: bool
 ) -> None:
     if not fused:
         monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_bfloat16_matmul", lambda: False)
-    model, pixels = reference_model(name), torch.randn(1, 3, 128, 128)
+    pixels = torch.randn(1, 3, 128, 128)
     with torch.inference_mode():
         found, expected = FastSAM2Encoder(model, torch.bfloat16)(pixels), model.encode_image(pixels)
     for a, b in zip(

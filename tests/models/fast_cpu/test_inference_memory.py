@@ -18,9 +18,15 @@ NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
 
 def network(name: str) -> SAM2:
     if name != "builtin":
-        return reference_model(name, 256, "c", small_trunk=True)
+        return reference_model(name, 256, "c", small_trunk=name in NAMES)
     torch.manual_seed(0)
     return SAM2(CONFIGS[name]).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> SAM2:
+    """The network of a name; tests that share one follow each other, so that it is filled once."""
+    return network(request.param)
 
 
 def features(model: SAM2, size: tuple[int, int], batch: int = 1) -> ImageFeatures:
@@ -51,12 +57,11 @@ def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
     assert float((found - expected).abs().max()) < share * float(expected.std())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", NAMES, indirect=True)
 @pytest.mark.parametrize(("objects", "spatial", "pointers"), [(1, 1, 0), (3, 7, 16)])
 def test_objects_on_one_image_are_conditioned_as_by_the_network(
-    name: str, objects: int, spatial: int, pointers: int
+    model: SAM2, objects: int, spatial: int, pointers: int
 ) -> None:
-    model = network(name)
     condition = FastMemoryAttention(model)
     with torch.inference_mode():
         for size in ((6, 6), (6, 6), (5, 7)):  # another frame of the same size, then another size
@@ -75,9 +80,8 @@ def test_objects_on_their_own_images_are_conditioned_as_by_the_network() -> None
     close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "edgetam", "efficienttam_ti_1", "efficienttam_ti_2"])
-def test_bf16_strays_no_further_than_the_network_in_bf16(name: str) -> None:
-    model = network(name) if name in NAMES else reference_model(name, 256, "c")
+@pytest.mark.parametrize("model", [*NAMES, "edgetam", "efficienttam_ti_1", "efficienttam_ti_2"], indirect=True)
+def test_bf16_strays_no_further_than_the_network_in_bf16(model: SAM2) -> None:
     seen, remembered = features(model, (12, 12)), memories_of(model, (12, 12), 1, 7, 16)
     with torch.inference_mode():
         expected = model.condition_on_memory(seen, remembered).embed_BCHW
@@ -144,12 +148,11 @@ def test_chunks_cover_all_rows_within_the_limit() -> None:
         assert all((chunk.stop - chunk.start) * size <= max(limit, size) for chunk in chunks)
 
 
-@pytest.mark.parametrize("name", ["edgetam", "efficienttam_ti_1", "efficienttam_ti_2"])
+@pytest.mark.parametrize("model", ["edgetam", "efficienttam_ti_1", "efficienttam_ti_2"], indirect=True)
 @pytest.mark.parametrize(("objects", "spatial", "pointers"), [(1, 1, 0), (2, 7, 16)])
 def test_perceived_and_pooled_memories_condition_as_by_the_network(
-    name: str, objects: int, spatial: int, pointers: int
+    model: SAM2, objects: int, spatial: int, pointers: int
 ) -> None:
-    model = reference_model(name, 256, "c")
     condition = FastMemoryAttention(model)
     with torch.inference_mode():
         for size in ((6, 6), (16, 16), (4, 8)):
@@ -159,9 +162,8 @@ def test_perceived_and_pooled_memories_condition_as_by_the_network(
             close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
 
 
-@pytest.mark.parametrize("name", ["sam2.1_hiera_tiny", "edgetam", "efficienttam_ti_1"])
-def test_keys_are_weighted_by_object_as_by_the_network(name: str) -> None:
-    model = network(name) if name in NAMES else reference_model(name, 256, "c")
+@pytest.mark.parametrize("model", ["sam2.1_hiera_tiny", "edgetam", "efficienttam_ti_1"], indirect=True)
+def test_keys_are_weighted_by_object_as_by_the_network(model: SAM2) -> None:
     seen, plain = features(model, (6, 6)), memories_of(model, (6, 6), 2, 3, 2)
     spatial_23, pointers_22 = torch.tensor([[1.0, 0.5, 2.0], [1.0, 1.0, 1.0]]), torch.tensor([[0.5, 2.0], [1.0, 1.0]])
     weighted = replace(plain, spatial_weights_BF=spatial_23, pointer_weights_BP=pointers_22)

@@ -27,6 +27,12 @@ def network(name: str) -> SAM2:
     return model
 
 
+@pytest.fixture(scope="module")
+def model(request: pytest.FixtureRequest) -> SAM2:
+    """The network of a name; tests that share one follow each other, so that it is filled once."""
+    return network(request.param)
+
+
 def features(model: SAM2, size: tuple[int, int], batch: int) -> ImageFeatures:
     (height, width), channels = size, model.config.width
     embed = torch.randn(batch, channels, height, width)
@@ -51,9 +57,8 @@ def same(ours: MaskPrediction, expected: MaskPrediction) -> None:
         close(getattr(ours, name), getattr(expected, name))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_decoder_without_prompts_gives_the_same_candidates(name: str) -> None:
-    model = network(name)
+@pytest.mark.parametrize("model", NAMES, indirect=True)
+def test_the_decoder_without_prompts_gives_the_same_candidates(model: SAM2) -> None:
     decode, nothing = FastMaskDecoder(model), empty_prompt(2, torch.device("cpu"))
     with torch.inference_mode():
         for size in SIZES:
@@ -89,10 +94,9 @@ def test_the_decoder_with_priors_gives_the_candidates_of_mask_prompts() -> None:
             assert not torch.equal(model.decode_prior(one, prior).logits_BKHW, fast.decode(one).logits_BKHW)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", NAMES, indirect=True)
 @pytest.mark.parametrize("prompted", [False, True])
-def test_the_memory_encoder_writes_the_same_memories(name: str, prompted: bool) -> None:
-    model = network(name)
+def test_the_memory_encoder_writes_the_same_memories(model: SAM2, prompted: bool) -> None:
     remember = FastMemoryEncoder(model)
     with torch.inference_mode():
         for size in SIZES:
