@@ -224,34 +224,37 @@ def test_lost_lines_are_tracked_again(
     assert played(Path("o/video_overlay.mp4")) == FRAMES
 
 
+SHORT = [*PROMPTS, "--stop", "5"]
+
+
 @pytest.mark.parametrize(
     ("words", "change"),
     [
-        (["--point", "21,25"], "other prompts"),
-        ([*PROMPTS, "--frame", "5", "--negative", "1,1", "--point", "4,4"], "other prompts"),
-        ([*PROMPTS, "--bidirectional"], "bidirectional False, now True"),
-        ([*PROMPTS, "--stop", "9"], "stop None, now 9"),
-        ([*PROMPTS, "--non-overlapping"], "non_overlapping None, now True"),
-        ([*PROMPTS, "--memory", "samurai"], "memory 'sam2', now 'samurai'"),
-        ([*PROMPTS, "--no-scene-cuts"], "scene_cuts True, now False"),
-        ([*PROMPTS, "--no-verify-returns"], "verify_returns True, now False"),
-        ([*PROMPTS, "--model", "sam2.1_t.pt"], "model 'the built-in model', now 'sam2.1_t.pt'"),
-        ([*PROMPTS, "--precision", "bf16"], "precision 'auto', now 'bf16'"),
-        ([*PROMPTS, "--image-size", "64"], "image_size None, now 64"),
-        ([*PROMPTS, "--save-session"], "retain 'recent', now 'all'"),
+        (["--point", "21,25", "--stop", "5"], "other prompts"),
+        ([*SHORT, "--frame", "4", "--negative", "1,1", "--point", "4,4"], "other prompts"),
+        ([*SHORT, "--bidirectional"], "bidirectional False, now True"),
+        (PROMPTS, "stop 5, now None"),
+        ([*SHORT, "--non-overlapping"], "non_overlapping None, now True"),
+        ([*SHORT, "--memory", "samurai"], "memory 'sam2', now 'samurai'"),
+        ([*SHORT, "--no-scene-cuts"], "scene_cuts True, now False"),
+        ([*SHORT, "--no-verify-returns"], "verify_returns True, now False"),
+        ([*SHORT, "--model", "sam2.1_t.pt"], "model 'the built-in model', now 'sam2.1_t.pt'"),
+        ([*SHORT, "--precision", "bf16"], "precision 'auto', now 'bf16'"),
+        ([*SHORT, "--image-size", "64"], "image_size None, now 64"),
+        ([*SHORT, "--save-session"], "retain 'recent', now 'all'"),
     ],
 )
 def test_another_run_is_not_resumed(
     words: list[str], change: str, masklet: Masklet, small: None, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stopped(masklet, monkeypatch, 3, KeyboardInterrupt(), *PROMPTS, "--out", "o").code == 130
+    assert stopped(masklet, monkeypatch, 3, KeyboardInterrupt(), *SHORT, "--out", "o").code == 130
     before = Path("o/.video.track/video_masks.jsonl").read_bytes()
     outcome = masklet("track", video, *words, "--out", "o", "--resume")
     assert outcome.code == 2
     assert outcome.err.startswith("masklet: the interrupted run in o/.video.track has other settings (")
     assert change in outcome.err
     assert Path("o/.video.track/video_masks.jsonl").read_bytes() == before
-    assert masklet("track", video, *PROMPTS, "--out", "o", "--resume").code == 0
+    assert masklet("track", video, *SHORT, "--out", "o", "--resume").code == 0
 
 
 def test_a_source_that_changed_is_not_resumed(
