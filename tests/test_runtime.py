@@ -95,6 +95,7 @@ def tracked(model: SAM, index: int) -> Answer:
 ASK: list[Callable[[SAM, int], Answer]] = [by_point, by_box, by_mask, without_prompts]
 
 
+@pytest.mark.slow
 def test_four_threads_get_the_answers_of_one(model: SAM) -> None:
     calls = [(ask, index) for ask in ASK[:3] for index in range(len(IMAGES))]
     expected = [ask(model, index) for ask, index in calls]

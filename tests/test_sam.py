@@ -225,7 +225,9 @@ def test_a_box_within_a_cell_is_the_answer_where_the_network_has_none(
     assert result.scores[0] == (0.7 if pixels else 0)  # an empty answer is not a confident one
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (2, 8), (3, 3)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 8), *(pytest.param(size, marks=pytest.mark.slow) for size in ((8, 1), (2, 8), (3, 3)))]
+)
 def test_an_image_of_one_color_has_one_mask(size: tuple[int, int]) -> None:
     rgb = np.full((*size, 3), 120, np.uint8)
     options = MaskGeneratorOptions(8, points_per_batch=16, pred_iou_thresh=0.0, stability_score_thresh=0.0)

@@ -51,7 +51,8 @@ def test_the_model_continues_with_the_trained_weights(
     assert 0 <= result.images.total.box <= 1
 
 
-@pytest.mark.parametrize("change", ["double", pytest.param("meta", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["double", "meta"])
 def test_defaults_of_pytorch_do_not_change_training(
     builtin_file: Path, photos: Path, tmp_path: Path, change: str
 ) -> None:

@@ -32,6 +32,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> list[float]:
     return readings
 
 
+@pytest.mark.slow
 def test_frames_after_the_warm_up_are_counted(steps: list[float]) -> None:
     found = [case for case in measure_video(SMALL).cases if case.unit == "s"]
     assert [(case.name, case.setting) for case in found] == [("a frame", "3 objects, fp32")]

@@ -35,6 +35,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
+@pytest.mark.slow
 def test_the_table_separates_prompts_and_mask_generation(masklet: Masklet, folder: Path) -> None:
     outcome = masklet(
         "bench", "models", "--models", "sam2.1_t.pt, yolov8n-seg", "--points", 2, "--repeats", 1,

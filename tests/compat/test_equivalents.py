@@ -130,6 +130,7 @@ def test_each_row_works_in_order(table: str, variables: dict[str, Any]) -> None:
                 raise AssertionError(f"{code}: {error}") from error
 
 
+@pytest.mark.slow
 def test_the_objects_are_the_same(variables: dict[str, Any]) -> None:
     (mask,), _, _ = eval(SAM2_IMAGES[0][0], dict(variables))
     native = variables["r"].masks.data[0]

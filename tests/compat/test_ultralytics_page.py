@@ -257,6 +257,7 @@ def test_an_image_is_set_once_for_many_prompts(run: Any) -> None:
         found["predictor"](bboxes=[100, 60, 220, 180])
 
 
+@pytest.mark.slow
 def test_options_of_everything_have_their_names(run: Any) -> None:
     assert len(run(EVERYTHING_OPTIONS)["results"][0])
 

@@ -68,7 +68,7 @@ def test_a_detector_is_given_back_and_options_hold() -> None:
         open_detector(own, DetectOptions(classes=("dog",)))
 
 
-@pytest.mark.parametrize("spelt", [str, Path])
+@pytest.mark.parametrize("spelt", [pytest.param(str, marks=pytest.mark.slow), Path])
 def test_a_folder_is_a_detector_of_the_hub(spelt: Any, tmp_path: Path) -> None:
     folder = make("detr", tmp_path / "detr")
     opened = open_detector(spelt(folder), DetectOptions(classes=("dog",)), "cpu")

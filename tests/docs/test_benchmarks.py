@@ -158,6 +158,7 @@ def test_the_page_has_the_commands() -> None:
     assert {line[3] for line in words if line[0] == "python"} == {"image", "video", "mask-generation", "environments"}
 
 
+@pytest.mark.slow
 def test_videos_are_compared_by_number_of_objects(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run_line("python -m benchmarks video --peers sam2 --objects 2,1 --frames 4 --report a.json", capsys)
     assert code == 0
@@ -193,6 +194,7 @@ def test_differences_of_the_setup_are_reported(here: Path, capsys: pytest.Captur
     assert "1.00" in out
 
 
+@pytest.mark.slow
 def test_several_models_are_rows_of_one_table(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tracker: SAM
 ) -> None:

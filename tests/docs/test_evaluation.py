@@ -82,7 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     return tmp_path
 
 
-SLOW = ("masklet eval mask-generation", "masklet eval doubts", "masklet synth")
+SLOW = ("masklet eval mask-generation", "masklet eval doubts", "masklet eval synthetic --", "masklet synth")
 
 
 @pytest.mark.parametrize(

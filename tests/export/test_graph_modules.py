@@ -48,8 +48,14 @@ def test_image_parts_are_those_of_the_network(name: str, expands: bool) -> None:
 
 @pytest.mark.parametrize(
     ("trunk", "pooling"),
-    [(HIERA, None), (CONVNET, None), (REPVIT, None), (PLAIN_VIT, None), (PLAIN_VIT, "logits"), (PLAIN_VIT, "keys")],
-    ids=["hiera", "convnet", "edgetam", "efficienttam", "efficienttam_1", "efficienttam_2"],
+    [
+        pytest.param(HIERA, None, id="hiera", marks=pytest.mark.slow),
+        pytest.param(CONVNET, None, id="convnet"),
+        pytest.param(REPVIT, None, id="edgetam", marks=pytest.mark.slow),
+        pytest.param(PLAIN_VIT, None, id="efficienttam", marks=pytest.mark.slow),
+        pytest.param(PLAIN_VIT, "logits", id="efficienttam_1"),
+        pytest.param(PLAIN_VIT, "keys", id="efficienttam_2", marks=pytest.mark.slow),
+    ],
 )
 def test_video_parts_are_those_of_the_network_with_any_number_of_memories(
     trunk: Trunk, pooling: Literal["logits", "keys"] | None

@@ -94,7 +94,7 @@ def test_a_graph_runs_for_any_number_of_objects_and_threads(kind: str, tmp_path:
         np.testing.assert_allclose(memory, wanted(inputs), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("kind", ["onnx", "openvino", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_is_no_graph_is_an_error(kind: str, tmp_path: Path) -> None:
     engine = make_engine(kind, tmp_path)

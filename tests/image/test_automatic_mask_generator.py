@@ -164,6 +164,7 @@ def test_answers_of_a_predictor_are_those_of_prompts_alone(
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3 * expected.logits.std(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_prompt_of_a_small_network_makes_nothing_to_share(rgb: np.ndarray) -> None:
     predictor, looks = ImagePredictor(small_network().eval()), []
     predictor._shared_context = lambda: looks.append(1)  # type: ignore[method-assign,assignment]
@@ -363,6 +364,7 @@ def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -
     assert len(found.to_results(rgb)) == 0
 
 
+@pytest.mark.slow
 def test_thresholds_that_a_network_never_reaches_raise_a_warning() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

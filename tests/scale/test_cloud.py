@@ -156,6 +156,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]
     thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_list_of_addresses_is_read_through_faults(tmp_path: Path, web: FaultProxy) -> None:

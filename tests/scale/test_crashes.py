@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.annotate_data import make_photos
 from masklet.scale.crash_marks import CrashMarks
 from masklet.scale.items import ItemSource
@@ -29,6 +31,7 @@ list(run_batch(ItemSource([sys.argv[1]]), stage, sys.argv[2], BatchOptions(batch
 """
 
 
+@pytest.mark.slow
 def test_an_item_that_ends_its_process_becomes_a_failed_item(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 6)
     (tmp_path / "photos" / "broken.jpg").unlink()

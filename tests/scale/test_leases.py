@@ -48,6 +48,7 @@ def test_the_lease_of_a_process_that_stands_still_ends(place: tuple[Storage, str
     assert first.is_lost("a")
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_its_owner_works(place: tuple[Storage, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.scale.leases.MIN_LEASE_S", 0.1)
     with Leases(*place, seconds=1.0) as first, Leases(*place, seconds=1.0) as second:

@@ -66,6 +66,7 @@ def test_an_object_that_a_chunk_lost_has_a_seam_of_zero() -> None:
     assert [(one.frame_idx, one.id, one.iou) for one in joined.seams] == [(2, 1, 0.0)]
 
 
+@pytest.mark.slow
 def test_prompted_objects_keep_their_ids_through_chunks(memory_tracker: SAM, small_video: np.ndarray) -> None:
     video = np.concatenate([small_video, small_video[::-1]])
     prompts = {"points": [[20, 25], [60, 50]], "object_ids": [5, 9]}

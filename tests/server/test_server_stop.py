@@ -55,6 +55,7 @@ def stop(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, printed
 
 
+@pytest.mark.slow
 def test_a_server_that_waits_ends_without_a_word(tmp_path: Path, small_video: np.ndarray) -> None:
     with server_process(write_sources(tmp_path, small_video)) as (process, port):
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
@@ -62,6 +63,7 @@ def test_a_server_that_waits_ends_without_a_word(tmp_path: Path, small_video: np
         assert stop(process) == (0, "")
 
 
+@pytest.mark.slow
 def test_work_that_does_not_end_is_given_up(tmp_path: Path, small_video: np.ndarray) -> None:
     folder = write_sources(tmp_path, small_video)
     with (

@@ -44,7 +44,7 @@ def test_masks_are_disjoint_and_the_first_frame_shows_every_object(name: str) ->
     assert ((fraction == 0) | (fraction >= HIDDEN_AREA_FRACTION)).all()
 
 
-@pytest.mark.parametrize("name", ["twins", "fast"])
+@pytest.mark.parametrize("name", [pytest.param("twins", marks=pytest.mark.slow), "fast"])
 def test_clip_depends_on_seed_number_and_name_alone(name: str) -> None:
     first, again = clip(name, 0), SCENARIOS[name](1, 0, SIZE, 24, ProceduralSource())
     assert (first.frames_THW3 == again.frames_THW3).all()

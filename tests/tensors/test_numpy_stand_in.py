@@ -162,6 +162,7 @@ def run_python(program: str, **environment: str) -> SimpleNamespace:
     return SimpleNamespace(out=done.stdout, err=done.stderr, code=done.returncode)
 
 
+@pytest.mark.slow
 def test_the_stand_in_can_be_chosen_and_then_pytorch_is_not_imported() -> None:
     program = "import sys, masklet.transforms as t; print(t.torch.__name__, 'torch' in sys.modules)"
     assert run_python(program, MASKLET_TENSORS="numpy").out.split() == ["masklet.tensors.numpy_torch", "False"]

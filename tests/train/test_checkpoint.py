@@ -45,6 +45,7 @@ def old_run(tiny_network: None, stills: Path, tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
+@pytest.mark.slow
 def test_a_state_of_an_earlier_version_resumes_to_the_same_weights(old_run: Path, stills: Path, tmp_path: Path) -> None:
     assert [progress.step for progress in train(TINY, stills, old_run, CPU)] == [3, 4]
     assert len(list(train(TINY, stills, tmp_path / "new", CPU))) == 4

@@ -377,6 +377,7 @@ def test_a_stage_has_at_least_one_frame_per_clip() -> None:
         TrainStage(image_size=64, batch=1, steps=1, clip_length=0)
 
 
+@pytest.mark.slow
 def test_synthetic_videos_can_be_procedural(stills: Path) -> None:
     stage = TrainStage(image_size=128, batch=1, steps=1, clip_length=8, prompts=PromptConfig(max_objects=2))
     config = TrainConfig(model="builtin", stages=(stage,), synthetic_fraction=1.0, procedural_fraction=1.0, seed=3)

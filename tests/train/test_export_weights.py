@@ -40,6 +40,7 @@ def trained(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return path, state
 
 
+@pytest.mark.slow
 def test_the_built_in_model_is_exported_as_a_small_file(trained: tuple[Path, TrainState], tmp_path: Path) -> None:
     target = export_weights(trained[0], tmp_path / "mine.safetensors")
     loaded, state = load(target), trained[1].model.state_dict()

@@ -174,6 +174,7 @@ def test_adapters_of_a_frozen_part_are_frozen(both: list[Path], tmp_path: Path) 
     assert not any(name.startswith("image_encoder") for name in found)
 
 
+@pytest.mark.slow
 def test_checkpointing_gives_the_same_weights(both: list[Path], tmp_path: Path) -> None:
     run(TINY, both, tmp_path / "plain")
     run(tiny(gradient_checkpointing=True), both, tmp_path / "again")
@@ -215,6 +216,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_a_view_is_encoded_once(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
     config = tiny(lr_multipliers=frozen("encoder"), cached_views=1, batch=3, steps=8)
     run(config, stills, tmp_path)
@@ -241,6 +243,7 @@ def test_embeddings_of_a_trainable_encoder_are_not_cached(stills: Path, tmp_path
 # -- files
 
 
+@pytest.mark.slow
 def test_sheets_of_predictions_are_drawn_and_change_nothing(both: list[Path], tmp_path: Path) -> None:
     run(TINY, both, tmp_path / "plain")
     run(tiny(image_every=2), both, tmp_path / "drawn")

@@ -48,6 +48,7 @@ def files_of_a_step(data: Path, out: Path) -> list[str]:
     return [file for file in files if file in borders or not file.startswith((*READERS, *NETWORK, GUARD))]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_network")
 def test_the_page_names_the_files_of_a_step_in_order(squares: Path, tmp_path: Path) -> None:
     named = re.findall(r"^\d+\. `([\w/.]+)`: ", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -66,6 +66,7 @@ def test_other_poolings_are_refused(wrong: Any) -> None:
         SAM(memory_pooling=wrong)
 
 
+@pytest.mark.slow
 def test_a_benchmark_names_what_it_changed(tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_benchmark, "SAM", lambda *_, **__: tracker)
     job = VideoBenchmarkJob("small", frames=1, frame_size=(48, 64), precision="fp32")

@@ -19,6 +19,8 @@ from masklet.video.memory_policies import MEMORY_POLICIES, DistractorAwareFrames
 
 Open = Callable[..., Session]
 POLICIES = ("sam2long", "samurai", "dam4sam")
+CASES = [pytest.param(name, marks=[] if name == "samurai" else pytest.mark.slow) for name in POLICIES]
+"""One of them among the fast tests."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track_options, "MEMORY_POLICIES", policies)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CASES)
 def test_two_objects_save_and_resume_forward_and_backward(
     policy: str, session: Open, network: FastSAM2, video: np.ndarray, tmp_path: Path
 ) -> None:
@@ -210,7 +212,7 @@ def test_two_objects_save_and_resume_forward_and_backward(
             assert first + [frame_key(each) for each in again.resume()] == complete
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CASES)
 def test_objects_do_not_depend_on_each_other_or_on_what_is_retained(
     policy: str, session: Open, video: np.ndarray, live: Any
 ) -> None:
@@ -225,7 +227,7 @@ def test_objects_do_not_depend_on_each_other_or_on_what_is_retained(
         assert len(alone.tracker.objects[2].bank.tracked) < 26
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CASES)
 def test_policies_differ_from_sam2_and_correct_and_repropagate(policy: str, session: Open, video: np.ndarray) -> None:
     with prompted(session(video[:14], memory=policy, retain="all")) as one, prompted(session(video[:14])) as usual:
         pairs = list(zip(one.propagate(), usual.propagate(), strict=True))

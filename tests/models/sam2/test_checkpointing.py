@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -32,6 +33,7 @@ def loss_of(trunk: Hiera) -> tuple[Tensor, int]:
     return loss, sum(kept.values())
 
 
+@pytest.mark.slow
 def test_gradients_are_the_same_and_less_is_kept() -> None:
     plain, again = trunk(checkpointing=False), trunk(checkpointing=True)
     (expected, much), (found, little) = loss_of(plain), loss_of(again)
