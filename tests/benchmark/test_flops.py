@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,9 @@ def test_the_work_of_mask_generation_is_without_the_masks(predictor: ImagePredic
 
 
 @pytest.mark.slow
-def test_the_work_of_a_frame_is_that_of_tracking_it(tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_of_a_frame_is_that_of_tracking_it(tracking_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = SAM(tracking_file)  # its own, which encodes every frame
+    tracker.predictor.model.set_image_size(96)  # type: ignore[attr-defined]
     # labels are matched besides, whose work depends on where objects are: it is counted apart and left out
     matching: list[int] = []
 

@@ -92,8 +92,11 @@ def test_an_openvino_folder_tracks_in_the_precision_of_the_processor(
 ) -> None:
     write_memory_attentions(monkeypatch, 7)
     loaded = LoadedModel(network_to_export(), "small", Path("small.pt"), None)
+    reported: list[object] = []  # to the makers of OpenVINO, which its converter does
+    monkeypatch.setattr("openvino_telemetry.Telemetry.send_event", lambda *event, **_: reported.append(event))
     options = ModelExportOptions(format="openvino", precision="fp32", parts="all")
     out = export_model(loaded, tmp_path / "out", options, images=[IMAGE])
+    assert not reported
     exact, automatic = SAM(out, precision="fp32"), SAM(out)
     has_bf16 = "bf16" in exact.predictor.model.engine.precisions
     assert automatic.video_precision == ("bf16" if has_bf16 else "fp32")

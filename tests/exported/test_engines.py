@@ -15,6 +15,7 @@ import torch
 from masklet.errors import CheckpointError, InputError, MissingExtraError
 from masklet.exported.graphs import RuntimeOptions, check_signature, signature
 from masklet.exported.onnxruntime_engine import OnnxRuntimeEngine
+from masklet.exported.openvino_core import openvino_core
 from masklet.exported.openvino_engine import OpenVinoEngine
 from masklet.exported.torch_engine import TorchEngine
 
@@ -63,7 +64,7 @@ def make_engine(kind: str, folder: Path, options: RuntimeOptions | None = None) 
         return OnnxRuntimeEngine({PART: path}, {PART: SIGNATURE}, options, 1)
     import openvino
 
-    openvino.save_model(openvino.convert_model(path), folder / "sum.xml")
+    openvino.save_model(openvino_core().read_model(path), folder / "sum.xml")
     return OpenVinoEngine({PART: folder / "sum.xml"}, {PART: SIGNATURE}, options, 1)
 
 

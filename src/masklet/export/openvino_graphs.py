@@ -29,10 +29,13 @@ def check_openvino_installed() -> None:
 
 
 def write_openvino(onnx_path: Path, path: Path, *, half: bool) -> None:
-    """Convert an ONNX file to `path`, an .xml file with a .bin file beside it; `half` stores weights in fp16."""
+    """Convert an ONNX file to `path`, an .xml file with a .bin file beside it; `half` stores weights in fp16.
+
+    The core reads it: `openvino.convert_model` reports its use to the network, by a process that it may leave behind.
+    """
     import openvino
 
-    openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=half)
+    openvino.save_model(openvino_core().read_model(onnx_path), path, compress_to_fp16=half)
 
 
 class OpenVINOGraph:
