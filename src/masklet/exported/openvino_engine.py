@@ -96,34 +96,37 @@ class OpenVinoEngine(Engine):
         rounds = part == "image_encoder" or part.startswith(ATTENTION)
         hint = HINTS[self.precision if rounds else "fp32"]
         shapes = tuple(arrays[name].shape for name in self.signatures[part][0])
-        objects = max(shape[0] for shape in shapes if len(shape) > 1)
-        points = arrays["point_labels"].shape[1] if "point_labels" in arrays else 0
-        key: GraphKey = part, hint, shapes
-        if key not in self._compiled and (
-            objects > MAX_OBJECTS
-            or points > MAX_POINTS
-            or sum(each[:2] == key[:2] and each[2] is not None for each in self._compiled) >= MAX_SHAPES
-        ):
-            key = part, hint, None
         requests: dict[GraphKey, Any] = self._local.__dict__.setdefault("requests", {})
+        key: GraphKey = part, hint, shapes
         if key not in requests:
-            with self._lock:
-                if key not in self._compiled:
-                    self._compiled[key] = self._compile(key)
+            key = self._compile(key, arrays)
+        if key not in requests:
             requests[key] = self._compiled[key].create_infer_request()
         results = requests[key].infer(arrays, share_inputs=True)
         return [np.array(results[name]) for name in self.signatures[part][1]]
 
-    def _compile(self, key: GraphKey) -> Any:
-        part, hint, shapes = key
-        try:
-            model = self._loaded[part]
-            if shapes is not None:
-                model = model.clone()
-                model.reshape(dict(zip(self.signatures[part][0], map(list, shapes), strict=True)))
-            return self.core.compile_model(model, self.device, {**self.config, "INFERENCE_PRECISION_HINT": hint})
-        except Exception as error:
-            raise CheckpointError(self._explain(self.files[part], error)) from error
+    def _compile(self, key: GraphKey, arrays: Arrays) -> GraphKey:
+        """Compile a part for the shapes of a key if it is none of many, else for any; return the key of what runs."""
+        part, hint, _ = key
+        objects = max(array.shape[0] for array in arrays.values() if array.ndim > 1)
+        points = arrays["point_labels"].shape[1] if "point_labels" in arrays else 0
+        with self._lock:
+            if key in self._compiled:
+                return key
+            known = sum(each[:2] == key[:2] and each[2] is not None for each in self._compiled)
+            if objects > MAX_OBJECTS or points > MAX_POINTS or known >= MAX_SHAPES:
+                key = part, hint, None
+            if key not in self._compiled:
+                try:
+                    model = self._loaded[part]
+                    if key[2] is not None:
+                        model = model.clone()
+                        model.reshape({name: list(arrays[name].shape) for name in self.signatures[part][0]})
+                    config = {**self.config, "INFERENCE_PRECISION_HINT": hint}
+                    self._compiled[key] = self.core.compile_model(model, self.device, config)
+                except Exception as error:
+                    raise CheckpointError(self._explain(self.files[part], error)) from error
+        return key
 
     def _explain(self, file: Path, error: Exception) -> str:
         reason = str(error).replace("\n", " ")[:160]
