@@ -156,6 +156,18 @@ def test_nothing_is_tried_without_bf16_instructions_or_where_it_is_ruled_out(
     assert trials.count == 0
 
 
+@pytest.mark.parametrize("has_products", [False, True])
+def test_emulated_products_are_a_warning(
+    has_products: bool, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("masklet.nn.fused_ops.has_bfloat16_matmul", lambda: has_products)
+    for device in ("cuda", "cpu"):
+        assert choose_precision.choose_precision(loaded, device, "bf16") == PrecisionChoice("bf16", "bf16")
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == (0 if has_products else 1)
+    assert all("no bf16 products" in message for message in warned)
+
+
 def test_the_built_in_model_is_opened_without_a_trial_and_says_its_precision(
     trials: Trials, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

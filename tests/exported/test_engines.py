@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import torch
 from masklet.errors import CheckpointError, InputError, MissingExtraError
 from masklet.exported.graphs import RuntimeOptions, check_signature, signature
 from masklet.exported.onnxruntime_engine import OnnxRuntimeEngine
-from masklet.exported.openvino_core import openvino_core
+from masklet.exported.openvino_core import import_openvino, openvino_core
 from masklet.exported.openvino_engine import OpenVinoEngine
 from masklet.exported.torch_engine import TorchEngine
 
@@ -62,9 +63,7 @@ def make_engine(kind: str, folder: Path, options: RuntimeOptions | None = None) 
     path = write_graph(folder)
     if kind == "onnx":
         return OnnxRuntimeEngine({PART: path}, {PART: SIGNATURE}, options, 1)
-    import openvino
-
-    openvino.save_model(openvino_core().read_model(path), folder / "sum.xml")
+    import_openvino().save_model(openvino_core().read_model(path), folder / "sum.xml")
     return OpenVinoEngine({PART: folder / "sum.xml"}, {PART: SIGNATURE}, options, 1)
 
 
@@ -77,6 +76,18 @@ def arrays(count: int, seed: int) -> dict[str, np.ndarray]:
 def wanted(inputs: dict[str, np.ndarray]) -> np.ndarray:
     scores = inputs["object_scores"][..., None, None]
     return np.asarray(inputs["image_embeddings"] + inputs["masks"] * inputs["prompted"] + scores)
+
+
+def test_openvino_reports_nothing_to_its_makers() -> None:
+    """In a fresh process: importing it is what it reports first."""
+    if importlib.util.find_spec("openvino_telemetry") is None:
+        pytest.skip("openvino_telemetry is not installed")
+    code = (
+        "import sys; from masklet.exported.openvino_core import openvino_core; openvino_core();"
+        "from openvino.tools.ovc import telemetry as t; print(type(t).__module__, 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "False"]
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino", pytest.param("torch", marks=pytest.mark.slow)])

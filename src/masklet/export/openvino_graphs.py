@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from masklet.errors import MissingExtraError
 from masklet.export.onnx_graphs import Arrays
-from masklet.exported.openvino_core import openvino_core
+from masklet.exported.openvino_core import import_openvino, openvino_core
 
 __all__ = ["OpenVINOGraph", "check_openvino_installed", "write_openvino"]
 
@@ -23,7 +23,7 @@ def check_openvino_installed() -> None:
         MissingExtraError: if it is not.
     """
     try:
-        import openvino  # noqa: F401
+        import_openvino()
     except ImportError:
         raise MissingExtraError.for_package("openvino", "openvino") from None
 
@@ -31,11 +31,10 @@ def check_openvino_installed() -> None:
 def write_openvino(onnx_path: Path, path: Path, *, half: bool) -> None:
     """Convert an ONNX file to `path`, an .xml file with a .bin file beside it; `half` stores weights in fp16.
 
-    The core reads it: `openvino.convert_model` reports its use to the network, by a process that it may leave behind.
+    The core reads it: `openvino.convert_model` reports its use to the network where telemetry is installed and was
+    imported, by a process that it may leave behind.
     """
-    import openvino
-
-    openvino.save_model(openvino_core().read_model(onnx_path), path, compress_to_fp16=half)
+    import_openvino().save_model(openvino_core().read_model(onnx_path), path, compress_to_fp16=half)
 
 
 class OpenVINOGraph:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from masklet.errors import CheckpointError, InputError, MissingExtraError
 from masklet.exported.graphs import ATTENTION, Arrays, Engine, RuntimeOptions, Signature, check_signature
-from masklet.exported.openvino_core import openvino_core
+from masklet.exported.openvino_core import import_openvino, openvino_core
 
 __all__ = ["OpenVinoEngine"]
 
@@ -46,7 +46,7 @@ class OpenVinoEngine(Engine):
     ) -> None:
         super().__init__(files, signatures)
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError:
             folder = next(iter(files.values())).parent
             raise MissingExtraError(

@@ -68,13 +68,15 @@ def choose_precision(loaded: LoadedModel | ExportedModel, device: str, precision
         >>> choose_precision(loaded, "cpu", "auto").video  # doctest: +SKIP
         'bf16'
     """
-    if precision != "auto":
-        return PrecisionChoice(precision, precision)
     if isinstance(loaded, ExportedModel):
-        return _choose_exported(loaded)
+        return _choose_exported(loaded) if precision == "auto" else PrecisionChoice(precision, precision)
     from masklet.models.sam2 import SAM2
-    from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
+    from masklet.nn.fused_ops import has_bfloat16_matmul, has_fused_operators, has_native_bfloat16
 
+    if precision != "auto":
+        if precision == "bf16" and device == "cpu" and not has_bfloat16_matmul():
+            log.warning("this processor has no bf16 products; emulated ones take many times as long as fp32")
+        return PrecisionChoice(precision, precision)
     network = loaded.network
     if device != "cpu":
         return PrecisionChoice("fp32", "fp32", "bf16 is tried on a CPU alone; name it to have it")

@@ -103,6 +103,19 @@ def test_without_the_operators_the_network_itself_runs(monkeypatch: pytest.Monke
         assert torch.equal(condition(seen, remembered).embed_BCHW, expected.embed_BCHW)
 
 
+@pytest.mark.parametrize("has_products", [False, True])
+def test_without_bf16_products_of_the_processor_the_network_itself_runs(
+    has_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN refuses to pack bf16 weights there."""
+    monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.has_bfloat16_matmul", lambda: has_products)
+    monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.FusedMemoryAttention", lambda *_: "fused")
+    model = network("builtin")
+    fused = "fused" if has_fused_operators(model.no_mem_embed) else None
+    assert FastMemoryAttention(model, torch.bfloat16).stack == (fused if has_products else None)
+    assert FastMemoryAttention(model).stack == fused
+
+
 def test_queries_go_through_in_chunks() -> None:
     if not has_fused_operators(torch.zeros(1)):
         pytest.skip("this build of torch has no fused oneDNN products")

@@ -31,6 +31,7 @@ from masklet.models.types import ImageFeatures, MemoryContext
 from masklet.nn.attention import axial_rope
 from masklet.nn.fused_ops import (
     FusedLinear,
+    has_bfloat16_matmul,
     has_bfloat16_tiles,
     has_fused_operators,
     has_slow_subnormals,
@@ -108,7 +109,8 @@ def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
 class FastMemoryAttention:
     """`SAM2.condition_on_memory` for a model with frozen weights; all objects may share one image.
 
-    `dtype` is the type of attention's two products and of those of the MLP (None: fp32).
+    `dtype` is the type of attention's two products and of those of the MLP (None: fp32). Where the processor has none
+    of that type, the network itself runs under autocast.
 
     Example:
         >>> condition_on_memory = FastMemoryAttention(model)
@@ -118,7 +120,8 @@ class FastMemoryAttention:
     def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
         self.model, self.dtype = model, dtype
         self.stack: FusedMemoryAttention | None = None
-        if has_fused_operators(model.no_mem_embed):
+        products_fuse = dtype is None or (dtype == torch.bfloat16 and has_bfloat16_matmul())
+        if has_fused_operators(model.no_mem_embed) and products_fuse:
             self.stack = FusedMemoryAttention(model.memory_attention, dtype or torch.float32)
         self._cached_positions: tuple[object, Tensor] = (None, torch.zeros(0))
         """What the positions of tokens depend on, and the positions (S, M)."""
