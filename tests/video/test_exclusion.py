@@ -156,8 +156,8 @@ def test_priors_of_tracked_objects_are_shared_unless_they_may_overlap(
         seen: list[dict[int, Tensor]] = []
         predict = Tracker._predict_masks
 
-        def match(self: Tracker, index: int, objects: list[TrackedObject], reverse: bool) -> dict[int, Tensor]:
-            return {one.id: torch.ones(1, 1, *self.keys[index].shape[:2]) for one in objects}
+        def match(self: Tracker, index: int, objects: list[TrackedObject], reverse: bool) -> Any:
+            return {one.id: torch.ones(1, 1, *self.keys[index].shape[:2]) for one in objects}, {}
 
         def watch(self: Tracker, *args: Any) -> Any:
             seen.append(args[4])
@@ -255,7 +255,7 @@ class Unseeing(FastSAM2):
 def test_a_recalled_object_is_visible_though_memory_does_not_see_it(
     network: FastSAM2, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tracker, "match_labels", lambda *_: {})
+    monkeypatch.setattr(Tracker, "match_labels", lambda *_: ({}, {}))
     with Session(Unseeing(network.model), open_video(video[:3]), TrackOptions()) as opened:
         opened.add_prompt(1, 0, mask=rectangle(30, 60, 20, 70))
         assert [frame.states[0] for frame in opened.propagate()] == ["visible", "occluded", "occluded"]
@@ -269,3 +269,70 @@ def test_a_recalled_object_is_visible_though_memory_does_not_see_it(
         label = opened.tracker.objects[1].bank.label(1)
         assert label[0, 0, 0].min() > 0.99
         assert 0.5 <= label[0, 0, -1].max() < 0.51
+
+
+class Scored(Unseeing):
+    """Sees an object from memory in the lower half, and with a prior in the upper one, with given scores."""
+
+    memory_score = prior_score = 0.0
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        prediction = super().decode(features, prompts)
+        logits = torch.full_like(prediction.logits_BKHW, -6.0)
+        logits[..., logits.shape[2] // 2 :, :] = 6.0
+        return replace(prediction, logits_BKHW=logits, object_score_B1=torch.full((1, 1), self.memory_score))
+
+    def decode_prior(self, features: ImageFeatures, prior_B1HW: Tensor) -> MaskPrediction:
+        prediction = super().decode_prior(features, prior_B1HW)
+        return replace(prediction, object_score_B1=torch.full((1, 1), self.prior_score))
+
+
+@pytest.mark.parametrize(
+    ("prior_cells", "recalled", "known_cells", "memory_score", "prior_score", "shown"),
+    [
+        (0, False, 40.0, 3.9, 0.0, None),  # searched for in vain
+        (0, False, 40.0, 4.1, 0.0, "lower"),
+        (0, False, 3.9, 3.9, 0.0, "lower"),  # labels of small objects fade
+        (0, False, None, 0.1, 0.0, "lower"),  # it was not searched for
+        (0, False, 40.0, -0.1, 0.0, None),
+        (40, False, 40.0, 0.1, 0.1, "upper"),
+        (20, False, 40.0, -0.1, 1.1, "upper"),  # memory is not asked
+        (20, False, 40.0, -0.1, 0.9, None),
+        (19, False, 40.0, -0.1, 1.1, None),
+        (40, False, None, -0.1, 1.1, None),
+        (40, False, 40.0, 0.1, -0.1, "lower"),
+        (40, True, 40.0, 3.9, 0.1, "upper"),
+        (40, True, 40.0, 3.9, -0.1, None),
+        (40, True, 40.0, -0.1, 0.1, "upper"),
+    ],
+)
+def test_labels_decide_with_memory_whether_an_object_is_there(
+    prior_cells: int,
+    recalled: bool,
+    known_cells: float | None,
+    memory_score: float,
+    prior_score: float,
+    shown: str | None,
+    network: FastSAM2,
+    video: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored = Scored(network.model)
+    with Session(scored, open_video(video[:2]), TrackOptions(fill_hole_area=0)) as opened:
+        opened.add_prompt(1, 0, mask=rectangle(30, 60, 20, 70))
+        scored.memory_score, scored.prior_score = memory_score, prior_score
+        height, width = opened.tracker.network.frame_input_size(video.shape[1:3])
+        prior = torch.zeros(1, 1, height // 8, width // 8)
+        prior.view(-1)[:prior_cells] = 1
+        known = {} if known_cells is None else {1: known_cells}
+
+        def priors(_: Tracker, index: int, objects: list[TrackedObject], *__: Any) -> dict[int, Tensor]:
+            return {one.id: prior for one in objects} if prior_cells else {}
+
+        monkeypatch.setattr(Tracker, "match_labels", lambda *args: ({} if recalled else priors(*args), known))
+        monkeypatch.setattr(Tracker, "recall_labels", priors if recalled else lambda *_: {})
+        [_, frame] = opened.propagate()
+    mask, middle = frame.masks.data[0], video.shape[1] // 2
+    assert frame.states[0] == ("occluded" if shown is None else "visible")
+    assert [bool(half.mean() > 0.8) for half in (mask[:middle], mask[middle:])] == [shown == "upper", shown == "lower"]
+    assert (frame.object_scores[0] > 0) == (shown is not None)

@@ -61,6 +61,11 @@ LOOK_INTERVAL = 5
 """Every so many frames the look of each object is remembered."""
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
 """Areas between which something may be an object that was absent, as factors of its mean area where it was prompted."""
+FOUND_AREA, FOUND_SCORE = 0.5, 1.0
+"""Area of a prior, as such a factor, and object score of the answer to it, with which memory is not asked."""
+SURE_SCORE, MIN_KNOWN_CELLS = 4.0, 4.0
+"""Object score with which memory alone shows an object that no label finds, and the area, in cells of stride 8, from
+which an object needs it: of smaller ones labels may fade while they are in full view."""
 
 
 class VideoNetwork(Protocol):
@@ -399,7 +404,7 @@ class Tracker:
         unprompted = [one for one in objects if index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(index, None)
-        priors = self.match_labels(index, unprompted, reverse)
+        priors, known_cells = self.match_labels(index, unprompted, reverse)
         if self.options.non_overlapping is not False:
             priors = yield_to_prompted(priors, objects, index, reverse=reverse)
         if len(priors) > 1 and self.options.non_overlapping is not False:
@@ -408,7 +413,7 @@ class Tracker:
         recalled = self.recall_labels(index, unprompted, reverse, priors)
         if self.options.non_overlapping is not False:
             recalled = yield_to_prompted(recalled, objects, index, reverse=reverse)
-        predicted = self._predict_masks(features, unprompted, frame, reverse, priors, recalled)
+        predicted = self._predict_masks(features, unprompted, frame, reverse, priors, recalled, known_cells)
         masks = {one.id: mask for one, mask, _ in predicted}
         candidates = {one.id: each for one, _, each in predicted}
         priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
@@ -451,34 +456,44 @@ class Tracker:
             rows.append((one, state))
         return rows
 
-    def match_labels(self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool) -> dict[int, Tensor]:
-        """Return the prior (1, 1, H, W) of each object that labels of earlier frames find, by the object's id."""
+    def match_labels(
+        self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool
+    ) -> tuple[dict[int, Tensor], dict[int, float]]:
+        """Return the prior (1, 1, H, W) of each object that labels of earlier frames find, by the object's id.
+
+        Also returns the mean area in cells that each object has on the prompted frames it was compared with.
+        """
         config = self.network.matching
         if config is None:
-            return {}
+            return {}, {}
         groups: dict[tuple[int, ...], list[TrackedObject]] = {}
         for one in objects:
             groups.setdefault(self._labeled_frames(one.bank, frame_idx, reverse), []).append(one)
         for index in {frame_idx, *(index for frames in groups for index in frames)} - self.keys.keys():
             with suppress(StateError):  # a frame of a stream that has gone by is not matched
                 self.keys[index] = self.network.matching_keys(self.encode_frame(self.frames.frame(index)))[0]
-        priors = {}
+        priors: dict[int, Tensor] = {}
+        known_cells: dict[int, float] = {}
         for selected, group in groups.items():
             frames = [index for index in selected if index in self.keys]
             if not frames:
                 continue
+            prompted = [i for i, index in enumerate(frames) if index in group[0].bank.prompted]
             labels_NFHW = torch.stack([torch.cat([one.bank.label(index)[0] for index in frames]) for one in group])
             keys_FHWC = torch.stack([self.keys[index] for index in frames])
             prior_N1HW = self.network.match_labels(self.keys[frame_idx], keys_FHWC, labels_NFHW)
             found_N = (prior_N1HW > 0.5).flatten(1).any(1).tolist()
             priors.update({one.id: prior_N1HW[i : i + 1] for i, one in enumerate(group) if found_N[i]})
+            if prompted:
+                cells_N = (labels_NFHW[:, prompted] > 0.5).sum((1, 2, 3)) / len(prompted)
+                known_cells.update(zip((one.id for one in group), cells_N.tolist(), strict=True))
         banks = [one.bank for one in self.objects.values()]
         matched = {index for bank in banks for index in self._labeled_frames(bank, frame_idx, reverse)}
         for index in self.keys.keys() - matched:
             distance = min(abs(index - frame_idx), abs(index - self.propagation_start))
             if distance > config.recent and index not in self.cache:
                 del self.keys[index]
-        return priors
+        return priors, known_cells
 
     def recall_labels(
         self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool, priors: dict[int, Tensor]
@@ -516,13 +531,14 @@ class Tracker:
         reverse: bool,
         priors: dict[int, Tensor],
         recalled: dict[int, Tensor],
+        known_cells: Mapping[int, float],
     ) -> list[tuple[TrackedObject, SelectedMasks, Tensor]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances.
 
         Also returns the three candidates (3, H, W) of each, of which one is selected. For an object with a prior it
         gives way to the single mask that the prior as a prompt gives: the prior finds the object more surely, memory
-        its edge. A recalled prior decides alone where memory sees no object. What only resembles an object is left out,
-        with its prior.
+        its edge. What labels were searched for in vain is absent unless memory is sure of it. What only resembles an
+        object is left out, with its prior.
         """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
         for one in objects:
@@ -546,11 +562,18 @@ class Tracker:
                     min_object_score=self.policy.min_object_score,
                 )
                 answers = {row: masks.index(row, clone=True) for row in range(len(batch))}
-                answers |= self._answer_priors(
-                    conditioned, features, masks, [one.id for one, _ in batch], priors, recalled
+                found = self._answer_priors(
+                    conditioned, features, masks, [one.id for one, _ in batch], priors, recalled, known_cells
                 )
+                answers |= found
                 for row, (one, _) in enumerate(batch):
-                    if self._is_stranger(one, frame, answers[row], reverse):
+                    is_unfound = (
+                        row not in found
+                        and one.id not in priors
+                        and known_cells.get(one.id, 0.0) >= MIN_KNOWN_CELLS
+                        and 0 < float(answers[row].object_score_B1) < SURE_SCORE
+                    )
+                    if is_unfound or self._is_stranger(one, frame, answers[row], reverse):
                         absent = self.network.select_mask(prediction, multimask=True, min_object_score=math.inf)
                         score_B1 = -answers[row].object_score_B1
                         answers[row] = replace(absent.index(row, clone=True), object_score_B1=score_B1)
@@ -567,10 +590,11 @@ class Tracker:
         ids: Sequence[int],
         priors: Mapping[int, Tensor],
         recalled: Mapping[int, Tensor],
+        known_cells: Mapping[int, float],
     ) -> dict[int, SelectedMasks]:
-        """Return, by its row, the mask of each object that its prior finds, or that only a recalled prior finds.
+        """Return, by its row, the mask of each object that its prior, or a recalled one, finds.
 
-        Both have to see an object with a prior; otherwise memory decides alone.
+        Memory has to see an object with a prior too, unless the prior finds most of it; otherwise memory decides alone.
         """
         rows = [row for row, number in enumerate(ids) if number in priors or number in recalled]
         if not rows:
@@ -583,12 +607,15 @@ class Tracker:
         from_memory = from_memory.index(torch.tensor(rows, device=prior_B1HW.device))
         weight = self.network.matching.memory_weight
         mean = replace(prompted, logits_B1HW=torch.lerp(prompted.logits_B1HW, from_memory.logits_B1HW, weight))
-        visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
+        cells_B = (prior_B1HW > 0.5).sum((1, 2, 3)).tolist()
+        scores_2B = [each.object_score_B1.flatten().tolist() for each in (prompted, from_memory)]
         found = {}
-        for i, row in enumerate(rows):
-            if ids[row] in priors and visible_B[i]:
-                found[row] = mean.index(i, clone=True)
-            elif ids[row] in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
+        for i, (row, cells, score, memory_score) in enumerate(zip(rows, cells_B, *scores_2B, strict=True)):
+            if ids[row] in priors:
+                is_found = score > FOUND_SCORE and cells >= FOUND_AREA * known_cells.get(ids[row], math.inf)
+                if is_found or min(score, memory_score) > 0:
+                    found[row] = mean.index(i, clone=True)
+            elif score > 0:
                 found[row] = prompted.index(i, clone=True)
         return found
 
