@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from helpers.reference import reference_model
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import MatchingConfig
-from masklet.models.sam2.label_matching import recall_label
+from masklet.models.sam2.label_matching import recall_labels
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.video import Session, TrackOptions
 from masklet.video.exclusion import exclusive_pairs, predict_place, share_priors, yield_to_prompted
@@ -119,20 +120,45 @@ def test_a_prior_gives_way_to_an_object_that_is_prompted_on_the_frame() -> None:
     assert torch.equal(yield_to_prompted({1: wide}, inside, 3, reverse=False)[1], wide)  # a part excludes nothing
 
 
-def test_an_absent_object_is_found_by_its_features_anywhere() -> None:
+@pytest.mark.parametrize("at_a_time", [1 << 22, 100])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_an_absent_object_is_found_by_its_features_anywhere(
+    stride: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The object has keys along one axis, what is around it along another; a second one is in reach of neither."""
     keys = torch.zeros(2, *SIZE, 3)
     keys[..., 0] = 1
     keys[0, 4:8, 2:8] = keys[1, 10:16, 30:38] = torch.tensor([0.0, 1.0, 0.0])
-    labels = torch.zeros(1, *SIZE)
-    labels[0, 4:8, 2:8] = 1
-    prior = recall_label(keys[1], keys[:1], labels, MatchingConfig(recall_neighbors=3))
+    monkeypatch.setattr("masklet.models.sam2.label_matching.MAX_SIMILARITIES", at_a_time)
+    config = MatchingConfig(recall_neighbors=3, recall_stride=stride)
+    labels = torch.zeros(2, 1, *SIZE)
+    labels[0, 0, 4:8, 2:8] = 1
+    prior, nothing = recall_labels(keys[1], keys[:1], labels, config)
     assert prior.shape == SIZE
     assert prior[11:15, 31:37].gt(0.6).all()
     prior[9:17, 29:39] = 0
     assert prior.max() < 0.1
-    nothing = recall_label(torch.eye(3)[2].expand(*SIZE, 3), keys[:1], torch.zeros(1, *SIZE), MatchingConfig())
     assert not nothing.any()
+    [nothing] = recall_labels(torch.eye(3)[2].expand(*SIZE, 3), keys[:1], labels[1:], config)
+    assert not nothing.any()
+
+
+def test_a_fine_search_where_a_coarse_one_finds_something_gives_what_a_fine_one_gives_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, *keys = normalize(torch.randn(3, 12, 16, 8, generator=generator), dim=-1)
+    labels = torch.zeros(2, 2, 12, 16)
+    labels[0, :, 3:7, 2:9] = labels[1, 1, 8:11, 10:15] = 1
+    config = MatchingConfig(recall_stride=2)
+    found = recall_labels(query, torch.stack(keys), labels, config)
+    monkeypatch.setattr("masklet.models.sam2.label_matching.MIN_COARSE_LABEL", -1.0)
+    everywhere = recall_labels(query, torch.stack(keys), labels, config)
+    searched = found.any(0)
+    assert 10 < int(searched.sum()) < 150
+    torch.testing.assert_close(found[:, searched], everywhere[:, searched], atol=1e-6, rtol=0)
+    monkeypatch.setattr("masklet.models.sam2.label_matching.MIN_COARSE_LABEL", 2.0)
+    assert not recall_labels(query, torch.stack(keys), labels, config).any()
 
 
 def rectangle(y1: int, y2: int, x1: int, x2: int) -> np.ndarray:
@@ -256,6 +282,7 @@ def test_a_recalled_object_is_visible_though_memory_does_not_see_it(
     network: FastSAM2, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Tracker, "match_labels", lambda *_: ({}, {}))
+    monkeypatch.setattr(Tracker, "recall_labels", lambda *_: {})
     with Session(Unseeing(network.model), open_video(video[:3]), TrackOptions()) as opened:
         opened.add_prompt(1, 0, mask=rectangle(30, 60, 20, 70))
         assert [frame.states[0] for frame in opened.propagate()] == ["visible", "occluded", "occluded"]

@@ -22,7 +22,7 @@ from masklet.cpu_threads import adaptive_threads
 from masklet.errors import MaskletError, MaskletWarning, ModelError, PromptError, StateError
 from masklet.media import Frame
 from masklet.models.sam2.config import MatchingConfig
-from masklet.models.sam2.label_matching import label_from_mask, recall_label
+from masklet.models.sam2.label_matching import label_from_mask, recall_labels
 from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
@@ -503,24 +503,28 @@ class Tracker:
         They are searched for in the entire frame, by the labels of prompted frames, outside of other objects.
         """
         config, recalled = self.network.matching, {}
+        groups: dict[tuple[int, ...], list[TrackedObject]] = {}
         for one in () if config is None else objects:
             neighbor = frame_idx + 1 if reverse else frame_idx - 1
             before, same_shot = one.bank.get(neighbor), self.cuts.same_shot(neighbor, frame_idx)
             if one.id in priors or before is None or (before.object_score > 0 and same_shot):
                 continue
-            assert config is not None
             matched = self._labeled_frames(one.bank, frame_idx, reverse)
-            frames = [index for index in matched if index in one.bank.prompted and index in self.keys]
-            if not frames:
-                continue
+            frames = tuple(index for index in matched if index in one.bank.prompted and index in self.keys)
+            if frames:
+                groups.setdefault(frames, []).append(one)
+        for frames, group in groups.items():
+            assert config is not None
             keys_FHWC = torch.stack([self.keys[index] for index in frames])
-            labels_FHW = torch.cat([one.bank.label(index)[0] for index in frames])
-            prior_HW = recall_label(self.keys[frame_idx], keys_FHWC, labels_FHW, config)
+            labels_NFHW = torch.stack([torch.cat([one.bank.label(index)[0] for index in frames]) for one in group])
+            prior_NHW = recall_labels(self.keys[frame_idx], keys_FHWC, labels_NFHW, config)
             for other_11HW in priors.values():
-                prior_HW = prior_HW * (1 - other_11HW[0, 0]).clamp(min=0)
-            area, known = float((prior_HW > 0.5).sum()), float((labels_FHW > 0.5).sum()) / len(frames)
-            if area > 0 and known * MIN_RECALLED_AREA <= area <= known * MAX_RECALLED_AREA:
-                recalled[one.id] = prior_HW[None, None]
+                prior_NHW = prior_NHW * (1 - other_11HW[0]).clamp(min=0)
+            areas_N = (prior_NHW > 0.5).sum((1, 2)).tolist()
+            known_N = ((labels_NFHW > 0.5).sum((1, 2, 3)) / len(frames)).tolist()
+            for one, prior_HW, area, known in zip(group, prior_NHW, areas_N, known_N, strict=True):
+                if area > 0 and known * MIN_RECALLED_AREA <= area <= known * MAX_RECALLED_AREA:
+                    recalled[one.id] = prior_HW[None, None]
         return recalled
 
     def _predict_masks(

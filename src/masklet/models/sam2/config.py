@@ -142,10 +142,10 @@ class MatchingConfig:
     logit_scale: float = 20.0
     """A label p becomes the logit (p - 0.5) * logit_scale of the mask prompt."""
     memory_weight: float = 0.0
-    """Weight of the answer without a prompt, from memory alone, in the logits of the mask. That answer always decides,
-    together with the one from the prior, whether there is an object."""
+    """Weight of the answer without a prompt, from memory alone, in the logits of the mask. Whether there is an object,
+    that answer and the one from the prior decide together in any case."""
     recall_stride: int = 2
-    """Rows and columns of cells that are one cell where an absent object is searched for in the entire frame."""
+    """Rows and columns of cells that are one cell where an absent object is first searched for, in the entire frame."""
     recall_neighbors: int = 5
     """Cells of the prompted frames whose labels are averaged there."""
 

@@ -2,7 +2,8 @@
 
 Each cell takes the labels of the cells that resemble it most, among those nearby in a few earlier frames (as in
 space-time correspondence networks, Jabri et al. 2020). The result is a soft mask, the prior of the decoder.
-Shapes: F earlier frames, N objects, H and W at stride 8, Q cells of the frame, C channels of a key.
+Shapes: F earlier frames, N objects, H and W at stride 8, Q cells of the frame, R of them, D of the earlier ones,
+C channels of a key.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 from masklet.models.sam2.config import MatchingConfig
 from masklet.tensors import Tensor, avg_pool2d, interpolate, normalize, torch
 
-__all__ = ["Region", "label_from_mask", "match_labels", "recall_label", "search_regions"]
+__all__ = ["Region", "label_from_mask", "match_labels", "recall_labels", "search_regions"]
 
 Region = tuple[int, int, int, int]
 """First row, first column, and the row and column after the last."""
+MAX_SIMILARITIES = 1 << 22
+"""Of pairs of cells that are compared at a time, 16 MB."""
+MIN_COARSE_LABEL = 0.1
+"""Of a coarse cell: an object that is out of sight rarely has more anywhere, and one in sight has .3 or more."""
 
 
 def label_from_mask(logits_B1HW: Tensor, prior_B1HW: Tensor | None = None) -> Tensor:
@@ -63,17 +68,33 @@ def match_labels(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, conf
     return (prior_NHW * inside_NHW)[:, None]
 
 
-def recall_label(query_HWC: Tensor, keys_FHWC: Tensor, labels_FHW: Tensor, config: MatchingConfig) -> Tensor:
-    """Return the prior (H, W) of one object that may be anywhere: the mean label of the most similar cells of F frames.
+def recall_labels(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, config: MatchingConfig) -> Tensor:
+    """Return the priors (N, H, W) of objects that may be anywhere: the mean label of the most similar cells.
 
-    Cells of `config.recall_stride` x `config.recall_stride` cells are compared, all with all.
+    Cells of `config.recall_stride` x `config.recall_stride` cells are compared first, all with all. Where that finds a
+    little of an object, the cells of the frame are then compared with all.
     """
     height, width, channels = query_HWC.shape
     maps = torch.cat([query_HWC[None], keys_FHWC]).permute(0, 3, 1, 2)
     pooled = normalize(avg_pool2d(maps, config.recall_stride, ceil_mode=True), dim=1)
-    labels_D = avg_pool2d(labels_FHW[:, None], config.recall_stride, ceil_mode=True).flatten()
-    similarity_QD = pooled[0].flatten(1).T @ pooled[1:].transpose(0, 1).reshape(channels, -1)
-    best, index = similarity_QD.topk(min(config.recall_neighbors, len(labels_D)), dim=1)
-    weights = (best / config.temperature).softmax(1)
-    prior_11HW = (labels_D[index] * weights).sum(1).view(1, 1, *pooled.shape[-2:])
-    return interpolate(prior_11HW, (height, width), mode="bilinear", align_corners=False)[0, 0]
+    pooled_labels = avg_pool2d(labels_NFHW, config.recall_stride, ceil_mode=True)
+    keys_CD = pooled[1:].transpose(0, 1).reshape(channels, -1)
+    coarse_NQ = _similar_labels(pooled[0].flatten(1).T, keys_CD, pooled_labels.flatten(1), config)
+    coarse_N1HW = coarse_NQ.view(len(labels_NFHW), 1, *pooled.shape[-2:])
+    coarse_NHW = interpolate(coarse_N1HW, (height, width), mode="bilinear", align_corners=False)[:, 0]
+    near_R = (coarse_NHW > MIN_COARSE_LABEL).any(0).flatten().nonzero()[:, 0]
+    prior_NQ = torch.zeros_like(coarse_NHW).flatten(1)
+    if len(near_R):
+        query_RC, keys_CD = query_HWC.reshape(-1, channels)[near_R], keys_FHWC.reshape(-1, channels).T
+        prior_NQ[:, near_R] = _similar_labels(query_RC, keys_CD, labels_NFHW.flatten(1), config)
+    return prior_NQ.view(coarse_NHW.shape)
+
+
+def _similar_labels(query_QC: Tensor, keys_CD: Tensor, labels_ND: Tensor, config: MatchingConfig) -> Tensor:
+    """Return the mean labels (N, Q) of the keys that are most similar to each query."""
+    parts, rows = [], max(MAX_SIMILARITIES // keys_CD.shape[1], 1)
+    for start in range(0, len(query_QC), rows):
+        similarity_RD = query_QC[start : start + rows] @ keys_CD
+        best, index = similarity_RD.topk(min(config.recall_neighbors, keys_CD.shape[1]), dim=1)
+        parts.append((labels_ND[:, index] * (best / config.temperature).softmax(1)).sum(2))
+    return torch.cat(parts, 1)
