@@ -171,7 +171,7 @@ class Unmoved(FastSAM2):
 def test_in_another_shot_only_what_looks_like_an_object_is_the_object(
     verify: bool, absent: str, network: FastSAM2, two_shots: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Tracker, "match_labels", lambda *_: {})
+    monkeypatch.setattr(Tracker, "match_labels", lambda *_: ({}, {}))
     monkeypatch.setattr(Tracker, "recall_labels", lambda *_: {})
     frames, mask = np.concatenate([two_shots, two_shots[:3]]), np.zeros(two_shots.shape[1:3], bool)
     mask[30:90, 27:107] = True
