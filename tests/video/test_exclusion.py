@@ -323,7 +323,7 @@ class Scored(Unseeing):
         (0, False, None, 0.1, 0.0, "lower"),  # it was not searched for
         (0, False, 40.0, -0.1, 0.0, None),
         (40, False, 40.0, 0.1, 0.1, "upper"),
-        (20, False, 40.0, -0.1, 1.1, "upper"),  # memory is not asked
+        (20, False, 40.0, -0.1, 1.1, "upper"),  # memory does not decide
         (20, False, 40.0, -0.1, 0.9, None),
         (19, False, 40.0, -0.1, 1.1, None),
         (40, False, None, -0.1, 1.1, None),

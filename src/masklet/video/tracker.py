@@ -62,7 +62,7 @@ LOOK_INTERVAL = 5
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
 """Areas between which something may be an object that was absent, as factors of its mean area where it was prompted."""
 FOUND_AREA, FOUND_SCORE = 0.5, 1.0
-"""Area of a prior, as such a factor, and object score of the answer to it, with which memory is not asked."""
+"""Area of a prior, as such a factor, and object score of the answer to it, with which memory does not decide."""
 SURE_SCORE, MIN_KNOWN_CELLS = 4.0, 4.0
 """Object score with which memory alone shows an object that no label finds, and the area, in cells of stride 8, from
 which an object needs it: of smaller ones labels may fade while they are in full view."""
